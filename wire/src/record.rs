@@ -1,0 +1,196 @@
+//! Record types of the replicated stores. Each store maps keys of one origin to values; a store is named by a number
+//! that never changes, so that builds which do not know it can carry it unread.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::Ipv4Net;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{PeerId, Version};
+
+/// Number of a store on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StoreId(pub u16);
+
+/// A replicated store: every peer writes its own map of keys to values, and everyone reads all of them.
+pub trait Store {
+    /// Number on the wire.
+    const ID: StoreId;
+    /// Name for people.
+    const NAME: &'static str;
+    /// Key within one origin's map.
+    type Key: Serialize + DeserializeOwned + Ord + Clone;
+    /// What the origin says under that key.
+    type Value: Serialize + DeserializeOwned + Clone + PartialEq;
+}
+
+/// What a peer says of itself. One entry per origin.
+pub struct Peers;
+
+impl Store for Peers {
+    const ID: StoreId = StoreId(1);
+    const NAME: &'static str = "peers";
+    type Key = ();
+    type Value = PeerRecord;
+}
+
+/// Control links of a peer, keyed by the neighbour.
+pub struct Links;
+
+impl Store for Links {
+    const ID: StoreId = StoreId(2);
+    const NAME: &'static str = "links";
+    type Key = PeerId;
+    type Value = LinkRecord;
+}
+
+/// Parts of the IPv4 ring that a peer owns or has given away, keyed by prefix.
+pub struct Ring;
+
+impl Store for Ring {
+    const ID: StoreId = StoreId(3);
+    const NAME: &'static str = "ring";
+    type Key = Ipv4Net;
+    type Value = RingPart;
+}
+
+/// Pods of a peer, keyed by sandbox and interface.
+pub struct Pods;
+
+impl Store for Pods {
+    const ID: StoreId = StoreId(4);
+    const NAME: &'static str = "pods";
+    type Key = PodKey;
+    type Value = PodRecord;
+}
+
+/// Free addresses of a peer as a coarse hint, apart from ownership.
+pub struct FreeSpace;
+
+impl Store for FreeSpace {
+    const ID: StoreId = StoreId(5);
+    const NAME: &'static str = "free-space";
+    type Key = ();
+    type Value = FreeSpaceRecord;
+}
+
+/// What a peer says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRecord {
+    /// Name for people; defaults to the host name.
+    pub nickname: String,
+    /// Cluster that the node belongs to.
+    pub cluster: String,
+    /// Version of the software.
+    pub software: String,
+    /// X25519 public key of the encrypted path, bound to the identity by the signature over the record.
+    pub noise_key: [u8; 32],
+    /// Whether AES-GCM is the faster cipher on this node.
+    pub prefers_aes: bool,
+    /// Which clear paths the node would allow.
+    pub encryption: Encryption,
+    /// Underlay addresses at which the node takes control and encrypted packets, best first.
+    pub endpoints: Vec<SocketAddr>,
+    /// Overlay addresses of the node itself, one per family once leased.
+    pub overlay: Vec<IpAddr>,
+    /// Owners that witness this peer's gifts (`PROTOCOL` 1.2).
+    pub witnesses: Vec<PeerId>,
+}
+
+/// Whether a node's pod traffic may travel in clear. The stricter side of a pair wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encryption {
+    /// Never.
+    #[default]
+    Required,
+    /// Between trusted subnets.
+    Trusted,
+    /// With whoever says the same.
+    Off,
+}
+
+/// One end's view of a control link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkRecord {
+    /// Smoothed round trip, republished only when it moved much.
+    pub rtt_us: Option<u32>,
+}
+
+/// Ownership of one prefix of the ring, as its writer says it. The greatest `(epoch, version, owner)` over all origins
+/// decides at every address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RingPart {
+    /// Which ring: drawn at random by whoever seeded it. Rings of different ids never mix.
+    pub ring: [u8; 16],
+    /// Raised only by a takeover.
+    pub epoch: u32,
+    /// Counted by the owner; a gift carries the giver's next one.
+    pub version: Version,
+    /// Who may allocate from it.
+    pub owner: PeerId,
+    /// For a part that was given: who gave it, with its signature over [`RingPart::signed_bytes`].
+    pub gift: Option<Gift>,
+}
+
+/// Proof of a gift.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gift {
+    /// The owner before.
+    pub giver: PeerId,
+    /// Ed25519 signature of the giver, 64 bytes.
+    #[serde(with = "serde_bytes")]
+    pub signature: Vec<u8>,
+    /// Witnesses that recorded the gift, with their signatures over the same bytes.
+    pub witnesses: Vec<WitnessSignature>,
+}
+
+/// A witness's word that it recorded a gift.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WitnessSignature {
+    /// Who witnessed.
+    pub peer: PeerId,
+    /// Ed25519 signature, 64 bytes.
+    #[serde(with = "serde_bytes")]
+    pub signature: Vec<u8>,
+}
+
+impl RingPart {
+    /// What a giver signs: ring, prefix, epoch, version, the new owner and the giver, under a label of its own.
+    #[must_use]
+    pub fn signed_bytes(&self, prefix: Ipv4Net, giver: PeerId) -> Vec<u8> {
+        let label = b"meshwork ring gift v1";
+        crate::frame::encode(&(&label[..], self.ring, prefix, self.epoch, self.version, self.owner, giver))
+    }
+}
+
+/// Key of a pod's entry.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PodKey {
+    /// Sandbox id given by the container runtime.
+    pub sandbox: String,
+    /// Interface inside the sandbox.
+    pub interface: String,
+}
+
+/// A pod as every node sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodRecord {
+    /// Namespace of the pod, empty when unknown.
+    pub namespace: String,
+    /// Name of the pod, empty when unknown.
+    pub name: String,
+    /// Labels by which policies and names select it.
+    pub labels: BTreeMap<String, String>,
+    /// Overlay addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Free space as the power of two at or below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreeSpaceRecord {
+    /// `floor(log2(free))`, or nothing when the peer has no free address.
+    pub log2: Option<u8>,
+}
