@@ -1,0 +1,169 @@
+//! What links carry. Every frame is a format byte and one [`Frame`] (`meshwork_wire::frame`); variants and fields are
+//! only ever appended.
+
+use std::fmt;
+
+use meshwork_identity::{Identity, PublicKey, Signature};
+use meshwork_wire::frame;
+use meshwork_wire::record::StoreId;
+use meshwork_wire::{Incarnation, PeerId};
+use serde::{Deserialize, Serialize};
+
+use crate::trie::Hash;
+
+/// Opens what is signed for a manifest.
+const MANIFEST_LABEL: &[u8] = b"meshwork manifest v1";
+
+/// Opens what is signed for a message.
+const MESSAGE_LABEL: &[u8] = b"meshwork message v1";
+
+/// One frame.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Frame {
+    Hello(Hello),
+    Heartbeat(Heartbeat),
+    Digests(Digests),
+    Request(Request),
+    Delta(Delta),
+    Snapshot(Snapshot),
+    Message(Message),
+}
+
+/// First on a link, both ways.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    /// The sender's run.
+    pub(crate) incarnation: Incarnation,
+    /// The latest that the sender holds of the receiver, with the receiver's own signature as evidence.
+    pub(crate) echo: Option<Manifest>,
+}
+
+/// Once a second, unreliable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Heartbeat {
+    /// First half of the root over all manifests that the sender holds.
+    pub(crate) digest: [u8; 16],
+    /// The sender missed ours and wants one at once.
+    pub(crate) probe: bool,
+}
+
+/// Which state of an origin: the greater one wins, at every node alike. One origin that signs two roots under one
+/// sequence is broken or hostile; the order still makes everyone choose the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    pub(crate) incarnation: Incarnation,
+    /// Counts the manifests of this run.
+    pub(crate) sequence: u64,
+    pub(crate) root: Hash,
+}
+
+/// What the sender holds of one origin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) origin: PeerId,
+    pub(crate) stamp: Stamp,
+}
+
+/// States that the sender holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Digests {
+    /// Ids, both included, among which the sender holds nothing but what is listed.
+    pub(crate) covers: Option<(PeerId, PeerId)>,
+    pub(crate) summaries: Vec<Summary>,
+}
+
+/// Asks for snapshots of these origins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) origins: Vec<PeerId>,
+}
+
+/// An origin's word on all of its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Manifest {
+    pub(crate) origin: PublicKey,
+    pub(crate) stamp: Stamp,
+    pub(crate) signature: Signature,
+}
+
+impl Manifest {
+    pub(crate) fn sign(identity: &Identity, stamp: Stamp) -> Self {
+        let origin = identity.public_key();
+        Self { origin, stamp, signature: identity.sign(&Self::signed_bytes(origin, stamp)) }
+    }
+
+    pub(crate) fn is_valid(&self) -> bool {
+        self.origin.verify(&Self::signed_bytes(self.origin, self.stamp), &self.signature)
+    }
+
+    fn signed_bytes(origin: PublicKey, stamp: Stamp) -> Vec<u8> {
+        frame::encode(&(MANIFEST_LABEL, origin, stamp))
+    }
+}
+
+/// Names an entry within its origin.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Name {
+    pub(crate) store: StoreId,
+    #[serde(with = "serde_bytes")]
+    pub(crate) key: Vec<u8>,
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} bytes", self.store.0, self.key.len())
+    }
+}
+
+/// An entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) name: Name,
+    #[serde(with = "serde_bytes")]
+    pub(crate) value: Vec<u8>,
+}
+
+/// What changed between two manifests of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delta {
+    /// The state after the change.
+    pub(crate) manifest: Manifest,
+    /// Sequence of the state before; 0 is the empty state that every run starts from.
+    pub(crate) from: u64,
+    pub(crate) upserts: Vec<Entry>,
+    pub(crate) removals: Vec<Name>,
+}
+
+/// A part of all entries of an origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) manifest: Manifest,
+    /// Counted from 0.
+    pub(crate) part: u16,
+    pub(crate) parts: u16,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// An application message on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Message {
+    pub(crate) source: PeerId,
+    pub(crate) target: PeerId,
+    /// Links that it may still cross.
+    pub(crate) hops: u8,
+    pub(crate) topic: u16,
+    #[serde(with = "serde_bytes")]
+    pub(crate) payload: Vec<u8>,
+    pub(crate) signature: Signature,
+}
+
+impl Message {
+    /// What the source signs: all but the hop count, which changes on the way.
+    pub(crate) fn signed_bytes(source: PeerId, target: PeerId, topic: u16, payload: &[u8]) -> Vec<u8> {
+        frame::encode(&(MESSAGE_LABEL, source, target, topic, payload))
+    }
+
+    pub(crate) fn is_valid(&self, key: PublicKey) -> bool {
+        key.verify(&Self::signed_bytes(self.source, self.target, self.topic, &self.payload), &self.signature)
+    }
+}

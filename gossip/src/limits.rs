@@ -1,0 +1,91 @@
+//! Every bound and interval, with its reason.
+
+use std::time::Duration;
+
+/// Longest frame on a link, in bytes: small enough that a bulk transfer delays a change by one frame time only.
+pub const MAX_FRAME: usize = 64 * 1024;
+
+/// Bytes of entries that go into one frame. The rest of [`MAX_FRAME`] covers manifest, names and lengths.
+pub const MAX_BATCH: usize = 32 * 1024;
+
+/// Longest key of an entry, in bytes as encoded: room for two names of 253 characters.
+pub const MAX_KEY: usize = 512;
+
+/// Longest value of an entry, in bytes as encoded: room for a pod with many labels; a batch holds at least one.
+pub const MAX_VALUE: usize = 16 * 1024;
+
+/// Most bytes of all entries of one origin, keys and [`ENTRY_OVERHEAD`] included: bounds what a hostile member costs.
+pub const MAX_ORIGIN: usize = 64 * 1024;
+
+/// What an entry counts besides its key and value, so that a great many empty ones are bounded as well.
+pub const ENTRY_OVERHEAD: usize = 16;
+
+/// Most origins held.
+pub const MAX_MEMBERS: usize = 8192;
+
+/// New origins per second that one link may bring: an inventor of members fills the table in minutes, not at once.
+pub const NEW_MEMBERS_PER_SECOND: u32 = 20;
+
+/// New origins that one link may bring at once, so that a node joins a mesh of this size without waiting.
+pub const NEW_MEMBERS_BURST: u32 = 200;
+
+/// Origins in one digest frame: about 60 bytes each.
+pub const DIGEST_BATCH: usize = 512;
+
+/// Snapshots asked for at once over one link: bounds what half-received ones hold to 1 MB.
+pub const PULLS_PER_LINK: usize = 16;
+
+/// Frames of one snapshot: [`MAX_ORIGIN`] in batches that may be half empty because entries are not split.
+pub const MAX_PARTS: u16 = 8;
+
+/// A snapshot that takes longer is asked for elsewhere.
+pub const PULL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Bytes waiting for one link. What does not fit is dropped: digests find it again.
+pub const MAX_QUEUE: usize = 4 * 1024 * 1024;
+
+/// Longest payload of an application message, in bytes.
+pub const MAX_PAYLOAD: usize = 16 * 1024;
+
+/// Application messages waiting to be taken by the driver.
+pub const MAX_INBOX: usize = 1024;
+
+/// Links that a message may cross: twice the diameter of a random 8-regular graph of 1,000 nodes.
+pub const HOP_LIMIT: u8 = 8;
+
+/// Between two heartbeats on a link.
+pub const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How late a heartbeat may be before it counts as missed.
+pub const HEARTBEAT_SLACK: Duration = Duration::from_millis(250);
+
+/// Between two probes of a link on which a heartbeat was missed.
+pub const PROBE: Duration = Duration::from_millis(250);
+
+/// A link is down when this long nothing came after a heartbeat was due. Counted from there, a pause of a peer that
+/// is shorter than this is never noticed, and a death is known everywhere within 5 s.
+pub const SILENCE: Duration = Duration::from_secs(3);
+
+/// The driver is told to close a link on which nothing came for this long.
+pub const LINK_SILENT: Duration = Duration::from_secs(10);
+
+/// An unreachable member counts as dead after this long.
+pub const DEATH: Duration = Duration::from_secs(30);
+
+/// A timer that fires this much late shows that this process stood still, which says nothing about others.
+pub const STALL: Duration = Duration::from_millis(200);
+
+/// Between two full digests on one link, while heartbeats disagree.
+pub const DIGEST_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A round trip is published again when it moved by more than this share (in percent) …
+pub const RTT_CHANGE_PERCENT: u32 = 25;
+
+/// … and by more than this …
+pub const RTT_CHANGE: Duration = Duration::from_millis(5);
+
+/// … for this long …
+pub const RTT_STEADY: Duration = Duration::from_secs(30);
+
+/// … at most this often.
+pub const RTT_INTERVAL: Duration = Duration::from_secs(60);

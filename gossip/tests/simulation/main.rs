@@ -1,0 +1,6 @@
+//! Whole meshes in one process, under a virtual clock.
+
+mod mesh;
+mod random;
+mod schedules;
+mod simulator;
