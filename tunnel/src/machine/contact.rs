@@ -1,0 +1,239 @@
+//! What is known and under way with one peer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use meshwork_identity::KeyId;
+use meshwork_wire::Incarnation;
+
+use super::probes::Probes;
+use crate::config::{PathState, PathStatus, TunnelPeer};
+use crate::noise::{Initiating, Sequence};
+use crate::peer::{Endpoint, Peer};
+use crate::session::{REKEY_PACKETS, Session};
+
+/// How long the first call waits for its answer: above the round trip of any sane path.
+const FIRST_PATIENCE: Duration = Duration::from_millis(500);
+/// Doublings of [`FIRST_PATIENCE`] at most: one call in 8 s to a peer that is away.
+const MOST_DOUBLINGS: u32 = 4;
+/// After this long without an answer, packets for a peer are not kept any longer.
+const GIVE_UP: Duration = Duration::from_secs(15);
+/// A call that is younger may still be answered before the other side's is.
+const FRESH: Duration = Duration::from_secs(1);
+/// New keys are made after this long in use; the responder waits longer, so that not both call.
+const REKEY_AGE: Duration = Duration::from_secs(120);
+const RESPONDER_REKEY_AGE: Duration = Duration::from_secs(135);
+/// A session that nobody renewed ends: what was recorded cannot be opened later.
+const END_AGE: Duration = Duration::from_secs(180);
+/// How long a session that a first message made waits for the initiator to use it.
+const PENDING_AGE: Duration = Duration::from_secs(10);
+/// A peer in use is asked every second, and is dead when nothing came for two.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+const DEAD_AFTER: Duration = Duration::from_secs(2);
+/// A path without traffic for this long is no longer in use.
+const IN_USE: Duration = Duration::from_secs(10);
+/// How often an eager peer is asked while nothing is sent: keeps a NAT's mapping, which some forget after 20 s.
+const IDLE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A call under way.
+pub(super) struct Attempt {
+    pub(super) noise: Initiating,
+    pub(super) index: u32,
+    pub(super) endpoint: Endpoint,
+    pub(super) began: Instant,
+    pub(super) retry_at: Instant,
+}
+
+impl Attempt {
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.began) < FRESH
+    }
+}
+
+/// A session that the other side has yet to use.
+pub(super) struct Pending {
+    pub(super) session: Arc<Session>,
+    /// Where the answer went.
+    pub(super) answered: Endpoint,
+    pub(super) since: Instant,
+}
+
+/// What a look at a watched peer asks for.
+pub(super) struct Step {
+    pub(super) probe: bool,
+    pub(super) attempt: bool,
+}
+
+/// One peer.
+pub(super) struct Contact {
+    pub(super) peer: TunnelPeer,
+    pub(super) shared: Arc<Peer>,
+    pub(super) attempt: Option<Attempt>,
+    pub(super) current: Option<Arc<Session>>,
+    pub(super) pending: Option<Pending>,
+    /// Still opened, as the other side may not have moved on yet.
+    pub(super) previous: Option<Arc<Session>>,
+    pub(super) last_seen: Sequence,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) failures: u32,
+    pub(super) wanted_since: Option<Instant>,
+    pub(super) watch_at: Option<Instant>,
+    pub(super) probes: Probes,
+    pub(super) reason: String,
+    /// Since when answers have been asked for without a break.
+    asked: Option<Instant>,
+    pub(super) dead: bool,
+}
+
+impl Contact {
+    pub(super) fn new(peer: TunnelPeer) -> Self {
+        Self {
+            shared: Arc::new(Peer::new(peer.id)),
+            peer,
+            attempt: None,
+            current: None,
+            pending: None,
+            previous: None,
+            last_seen: (Incarnation(0), 0),
+            endpoint: None,
+            failures: 0,
+            wanted_since: None,
+            watch_at: None,
+            probes: Probes::default(),
+            reason: "no traffic yet".to_owned(),
+            asked: None,
+            dead: false,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let ages = [&self.current, &self.previous].into_iter().flatten().map(|session| session.born + END_AGE);
+        let pending = self.pending.iter().map(|pending| pending.since + PENDING_AGE);
+        let attempt = self.attempt.iter().map(|attempt| attempt.retry_at);
+        ages.chain(pending).chain(attempt).chain(self.watch_at).min()
+    }
+
+    /// Starts to look after the peer's liveness, if nobody does.
+    pub(super) fn watch(&mut self, now: Instant) {
+        self.shared.watched.store(true, Relaxed);
+        if self.watch_at.is_none_or(|at| at > now + WATCH_INTERVAL) {
+            self.asked = None;
+            self.watch_at = Some(now);
+        }
+    }
+
+    /// A look at a watched peer. `milliseconds` is `now` in the form that threads note.
+    pub(super) fn step(&mut self, milliseconds: u64, now: Instant) -> Step {
+        if self.probes.expire(now) {
+            self.shared.moving.store(false, Relaxed);
+        }
+        let Some(session) = &self.current else {
+            self.unwatch();
+            return Step { probe: false, attempt: false };
+        };
+        let ago = |then: u64| Duration::from_millis(milliseconds.saturating_sub(then));
+        let sent = self.shared.sent.load(Relaxed);
+        let in_use = sent > 0 && ago(sent) < IN_USE;
+        let rekey_age = if session.initiator { REKEY_AGE } else { RESPONDER_REKEY_AGE };
+        let stale = now.saturating_duration_since(session.born) >= rekey_age || session.sealed() >= REKEY_PACKETS;
+        let silent = ago(self.shared.heard.load(Relaxed));
+        let waited = self.asked.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked)).min(silent);
+        self.dead = waited >= DEAD_AFTER;
+        if self.dead {
+            self.reason = format!("nothing heard for {} s", silent.as_secs());
+        }
+        let probe = self.plan(in_use, waited, now);
+        Step { probe, attempt: self.dead || (stale && (in_use || self.peer.eager)) }
+    }
+
+    /// When to look next, and whether to ask now. The peer has not answered for `waited`.
+    fn plan(&mut self, in_use: bool, waited: Duration, now: Instant) -> bool {
+        if in_use || (self.dead && self.peer.eager) {
+            let until_dead = DEAD_AFTER.saturating_sub(waited);
+            let next = if until_dead.is_zero() { WATCH_INTERVAL } else { until_dead.min(WATCH_INTERVAL) };
+            self.asked.get_or_insert(now);
+            self.watch_at = Some(now + next);
+            return true;
+        }
+        self.shared.watched.store(false, Relaxed);
+        if !self.peer.eager {
+            self.unwatch();
+            return false;
+        }
+        let ask = self.asked.is_none();
+        self.asked = ask.then_some(now);
+        self.watch_at = Some(now + if ask { DEAD_AFTER } else { IDLE_INTERVAL });
+        ask
+    }
+
+    fn unwatch(&mut self) {
+        self.watch_at = None;
+        self.asked = None;
+        self.shared.watched.store(false, Relaxed);
+    }
+
+    /// Takes out the sessions whose secret `closes`.
+    pub(super) fn close_where(&mut self, closes: impl Fn(KeyId) -> bool) -> Vec<Arc<Session>> {
+        let pending = self.pending.take_if(|pending| closes(pending.session.key_id)).map(|pending| pending.session);
+        let current = self.current.take_if(|session| closes(session.key_id));
+        let previous = self.previous.take_if(|session| closes(session.key_id));
+        [pending, current, previous].into_iter().flatten().collect()
+    }
+
+    /// Takes out the sessions that are too old.
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<Arc<Session>> {
+        let old = |session: &mut Arc<Session>| now.saturating_duration_since(session.born) >= END_AGE;
+        let waited = |pending: &mut Pending| now.saturating_duration_since(pending.since) >= PENDING_AGE;
+        let pending = self.pending.take_if(waited).map(|pending| pending.session);
+        [pending, self.current.take_if(old), self.previous.take_if(old)].into_iter().flatten().collect()
+    }
+
+    /// Where the next call goes: where the peer was last, then the configured endpoints in turn.
+    pub(super) fn next_endpoint(&self) -> Option<Endpoint> {
+        let configured = self.peer.endpoints.iter().map(|address| Endpoint { address: *address, source: None });
+        let here = |endpoint: &Endpoint| self.endpoint.is_none_or(|current| current.address != endpoint.address);
+        let candidates: Vec<Endpoint> = self.endpoint.into_iter().chain(configured.filter(here)).collect();
+        candidates.get(self.failures as usize % candidates.len().max(1)).copied()
+    }
+
+    /// How long the next call waits: longer after each round over all endpoints.
+    pub(super) fn patience(&self) -> Duration {
+        let rounds = self.failures / (self.peer.endpoints.len().max(1) as u32);
+        FIRST_PATIENCE * 2_u32.pow(rounds.min(MOST_DOUBLINGS))
+    }
+
+    /// Whether calling on is in vain: nobody keeps the session open and the packets have waited long enough.
+    pub(super) fn gives_up(&self, now: Instant) -> bool {
+        let waited = self.wanted_since.map_or(GIVE_UP, |since| now.saturating_duration_since(since));
+        !self.peer.eager && self.watch_at.is_none() && waited >= GIVE_UP
+    }
+
+    pub(super) fn status(&self, now: Instant) -> PathStatus {
+        let traffic = &self.shared.traffic;
+        let state = match (&self.current, &self.attempt) {
+            (Some(_), _) if !self.dead => PathState::Established,
+            (None, None) => PathState::Idle,
+            _ => PathState::Handshaking,
+        };
+        PathStatus {
+            peer: self.peer.id,
+            state,
+            endpoint: self.shown_endpoint(),
+            cipher: self.current.as_ref().map(|session| session.cipher.name()),
+            rtt: self.probes.rtt(),
+            loss: self.probes.loss(),
+            handshake_age: self.current.as_ref().map(|session| now.saturating_duration_since(session.born)),
+            sent_bytes: traffic.sent_bytes.load(Relaxed),
+            sent_packets: traffic.sent_packets.load(Relaxed),
+            received_bytes: traffic.received_bytes.load(Relaxed),
+            received_packets: traffic.received_packets.load(Relaxed),
+            reason: self.reason.clone(),
+        }
+    }
+
+    fn shown_endpoint(&self) -> Option<SocketAddr> {
+        self.endpoint.or_else(|| self.next_endpoint()).map(|endpoint| endpoint.address)
+    }
+}
