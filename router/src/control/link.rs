@@ -1,0 +1,370 @@
+//! One control link: admission, then frames in both directions until either side ends it.
+//!
+//! The dialler opens the only stream. Over it run the admission proof, one greeting each way, and the frames of
+//! gossip; what may be lost travels as QUIC datagrams. A link that does not get through admission within
+//! [`ADMISSION_TIMEOUT`] is closed, so that a stranger holds a slot for moments only.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use meshwork_gossip::limits::MAX_FRAME;
+use meshwork_identity::admission::{self, Acceptor, Admitted, Channel, Dialler, EXPORTER_LABEL, Refused};
+use meshwork_identity::{KeyId, PublicKey, Secrets};
+use meshwork_wire::{Incarnation, PeerId, frame};
+use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::dialer::TargetKey;
+use super::framing::{FramingError, read_frame, write_frame};
+use super::tls::{ADMITTED_WINDOW, peer_key};
+
+/// Time for the proof and the greeting (`PROTOCOL` 4).
+pub(super) const ADMISSION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Frames that may wait for a slow peer. Beyond it they are dropped, and anti-entropy brings their content later.
+const OUTGOING_FRAMES: usize = 1024;
+
+/// Bytes that may wait for a slow peer, whatever the number of frames: a full snapshot of a large mesh fits.
+const OUTGOING_BYTES: usize = 4 * 1024 * 1024;
+
+/// A greeting is a few integers.
+const GREETING_LIMIT: usize = 64;
+
+/// Names a link for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// Who dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// They did.
+    Inbound,
+    /// We did.
+    Outbound,
+}
+
+/// What happens on links, for the node's actor.
+#[derive(Debug)]
+pub enum LinkEvent {
+    /// Both sides proved the secret.
+    Up(Box<LinkSender>),
+    /// A frame of gossip.
+    Frame(LinkId, Vec<u8>),
+    /// The link ended.
+    Down(LinkId, LinkError),
+    /// A dial came to nothing.
+    DialFailed(TargetKey, LinkError),
+}
+
+/// A frame on its way out.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// Whether it must arrive.
+    pub reliable: bool,
+}
+
+/// The actor's handle of an established link.
+#[derive(Debug)]
+pub struct LinkSender {
+    /// Its name.
+    pub id: LinkId,
+    /// The other side.
+    pub peer: PeerId,
+    /// The key it proved.
+    pub key: PublicKey,
+    /// Under which secret it was admitted.
+    pub key_id: KeyId,
+    /// Which run of it this is.
+    pub incarnation: Incarnation,
+    /// Who dialled.
+    pub direction: Direction,
+    /// Underlay address of the other side.
+    pub address: SocketAddr,
+    /// What was dialled.
+    pub target: Option<TargetKey>,
+    /// A number that both ends know and neither chose.
+    tag: [u8; 32],
+    outgoing: mpsc::Sender<Outgoing>,
+    waiting: Arc<AtomicUsize>,
+    connection: Connection,
+}
+
+/// Why a link ended or never came to be.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The name of a target does not resolve.
+    #[error("cannot resolve {0}: check the name and the resolver of this host")]
+    Unresolved(String),
+    /// QUIC could not start.
+    #[error("cannot dial: {0}")]
+    Connect(#[from] quinn::ConnectError),
+    /// QUIC ended.
+    #[error("{}", explain(.0))]
+    Connection(#[from] ConnectionError),
+    /// The stream ended or was misused.
+    #[error("{0}")]
+    Framing(#[from] FramingError),
+    /// One side refused the other.
+    #[error("refused: {0}")]
+    Refused(#[from] Refused),
+    /// The other side did not finish the proof in time.
+    #[error("no proof of the secret within {} s: is it a meshwork node?", ADMISSION_TIMEOUT.as_secs())]
+    Slow,
+    /// The connection has no key, no exporter or a malformed greeting.
+    #[error("the other side misbehaved: {0}")]
+    Misbehaved(&'static str),
+    /// A second link to the same peer was kept instead.
+    #[error("another link to the same peer was kept")]
+    Duplicate,
+    /// The peer fell silent.
+    #[error("nothing was heard of the peer for long")]
+    Silent,
+    /// This node ended it.
+    #[error("closed by this node: {0}")]
+    Closed(&'static str),
+}
+
+/// Names a refusal that the other side closed with.
+fn explain(error: &ConnectionError) -> String {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
+            Refused::from_code(code)
+                .map_or_else(|| "the other side closed the link".to_owned(), |r| format!("refused: {r}"))
+        }
+        ConnectionError::TimedOut => "no answer: check that meshd runs there and UDP passes".to_owned(),
+        ConnectionError::Reset => "the other side restarted".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// What each side says of itself once admitted.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Greeting {
+    incarnation: Incarnation,
+}
+
+/// What admission needs to know of this node.
+#[derive(Debug)]
+pub(super) struct Local {
+    pub(super) key: PublicKey,
+    pub(super) incarnation: Incarnation,
+    pub(super) secrets: arc_swap::ArcSwap<Secrets>,
+}
+
+/// A link that got through admission, with its streams.
+pub(super) struct Admission {
+    pub(super) connection: Connection,
+    send: SendStream,
+    receive: RecvStream,
+    key: PublicKey,
+    key_id: KeyId,
+    incarnation: Incarnation,
+    tag: [u8; 32],
+}
+
+impl LinkSender {
+    /// Hands a frame to the link. False means that the peer is slower than its queue is long and the frame is gone.
+    pub fn send(&self, outgoing: Outgoing) -> bool {
+        let length = outgoing.frame.len();
+        if self.waiting.load(Ordering::Relaxed) + length > OUTGOING_BYTES {
+            return false;
+        }
+        self.waiting.fetch_add(length, Ordering::Relaxed);
+        let sent = self.outgoing.try_send(outgoing).is_ok();
+        if !sent {
+            self.waiting.fetch_sub(length, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Whether this link stays when there is `other` to the same run of the peer. Both ends come to the same choice: of
+    /// links dialled from either side those of the lesser peer id come first, of links dialled from one side the one
+    /// with the lesser tag, because the ends may have seen them come up in different orders.
+    pub fn outranks(&self, other: &Self, me: PeerId) -> bool {
+        let rank = |link: &Self| (if link.direction == Direction::Outbound { me } else { link.peer }, link.tag);
+        rank(self) < rank(other)
+    }
+
+    /// Ends the link; its task reports it down.
+    pub fn close(&self, code: u32) {
+        self.connection.close(VarInt::from_u32(code), b"");
+    }
+
+    /// Smoothed round trip as QUIC measures it.
+    pub fn rtt(&self) -> Duration {
+        self.connection.rtt()
+    }
+}
+
+/// Proves the secret to the side that was dialled.
+pub(super) async fn admit_dialled(connection: Connection, local: &Local) -> Result<Admission, LinkError> {
+    let (channel, secrets) = channel(&connection, local)?;
+    let exchange = async {
+        let (mut send, mut receive) = connection.open_bi().await?;
+        let (dialler, opening) = Dialler::new(&secrets, &channel)?;
+        write_frame(&mut send, &opening).await?;
+        let answer = read_frame(&mut receive, admission::MAX_FRAME).await?;
+        let admitted = dialler.receive(&answer)?;
+        Ok::<_, LinkError>((send, receive, admitted))
+    };
+    finish(&connection, &channel, local, exchange).await
+}
+
+/// Asks the side that dialled for its proof.
+pub(super) async fn admit_dialler(connection: Connection, local: &Local) -> Result<Admission, LinkError> {
+    let (channel, secrets) = channel(&connection, local)?;
+    let exchange = async {
+        let (mut send, mut receive) = connection.accept_bi().await?;
+        let acceptor = Acceptor::new(&secrets, &channel)?;
+        let opening = read_frame(&mut receive, admission::MAX_FRAME).await?;
+        let (answer, admitted) = acceptor.receive(&opening)?;
+        write_frame(&mut send, &answer).await?;
+        Ok::<_, LinkError>((send, receive, admitted))
+    };
+    finish(&connection, &channel, local, exchange).await
+}
+
+fn channel(connection: &Connection, local: &Local) -> Result<(Channel, Arc<Secrets>), LinkError> {
+    let theirs = peer_key(connection).ok_or(LinkError::Misbehaved("it has no Ed25519 raw public key"))?;
+    let mut exporter = [0; 32];
+    connection
+        .export_keying_material(&mut exporter, EXPORTER_LABEL, b"")
+        .map_err(|_| LinkError::Misbehaved("its TLS has no exporter"))?;
+    Ok((Channel { exporter, ours: local.key, theirs }, local.secrets.load_full()))
+}
+
+/// Runs the exchange against the clock, greets, and closes with the refusal's code where there was one.
+async fn finish(
+    connection: &Connection,
+    channel: &Channel,
+    local: &Local,
+    exchange: impl Future<Output = Result<(SendStream, RecvStream, Admitted), LinkError>>,
+) -> Result<Admission, LinkError> {
+    let greeted = async {
+        let (mut send, mut receive, admitted) = exchange.await?;
+        write_frame(&mut send, &frame::encode(&Greeting { incarnation: local.incarnation })).await?;
+        let greeting = read_frame(&mut receive, GREETING_LIMIT).await?;
+        let greeting: Greeting =
+            frame::decode(&greeting, GREETING_LIMIT).map_err(|_| LinkError::Misbehaved("its greeting is malformed"))?;
+        Ok(Admission {
+            connection: connection.clone(),
+            send,
+            receive,
+            key: channel.theirs,
+            key_id: admitted.key_id,
+            incarnation: greeting.incarnation,
+            tag: channel.exporter,
+        })
+    };
+    let result = timeout(ADMISSION_TIMEOUT, greeted).await.unwrap_or(Err(LinkError::Slow));
+    result.map_err(|error| {
+        let error = blame(connection, error);
+        let code = if let LinkError::Refused(refused) = &error { refused.code() } else { 0 };
+        connection.close(VarInt::from_u32(code), b"");
+        error
+    })
+}
+
+/// A stream that ends because the other side closed the connection with a code: the code says more. To be asked before
+/// this side closes, which covers it up.
+fn blame(connection: &Connection, error: LinkError) -> LinkError {
+    match (error, connection.close_reason()) {
+        (LinkError::Framing(_), Some(reason)) => reason.into(),
+        (error, _) => error,
+    }
+}
+
+/// Reports the link and carries its frames until it ends.
+pub(super) async fn run(
+    id: LinkId,
+    direction: Direction,
+    target: Option<TargetKey>,
+    admission: Admission,
+    events: mpsc::Sender<LinkEvent>,
+) {
+    let Admission { connection, send, receive, key, key_id, incarnation, tag } = admission;
+    connection.set_receive_window(ADMITTED_WINDOW);
+    let (outgoing, queue) = mpsc::channel(OUTGOING_FRAMES);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let sender = LinkSender {
+        id,
+        peer: key.peer_id(),
+        key,
+        key_id,
+        incarnation,
+        direction,
+        address: canonical(connection.remote_address()),
+        target,
+        tag,
+        outgoing,
+        waiting: Arc::clone(&waiting),
+        connection: connection.clone(),
+    };
+    if events.send(LinkEvent::Up(Box::new(sender))).await.is_err() {
+        return;
+    }
+    let ended = tokio::select! {
+        error = read_frames(id, receive, &events) => error,
+        error = read_datagrams(id, &connection, &events) => error,
+        error = write_frames(&connection, send, queue, &waiting) => error,
+    };
+    let ended = blame(&connection, ended);
+    connection.close(VarInt::from_u32(0), b"");
+    // The actor is gone only when the process ends.
+    let _ = events.send(LinkEvent::Down(id, ended)).await;
+}
+
+async fn read_frames(id: LinkId, mut stream: RecvStream, events: &mpsc::Sender<LinkEvent>) -> LinkError {
+    loop {
+        match read_frame(&mut stream, MAX_FRAME).await {
+            Ok(frame) => {
+                if events.send(LinkEvent::Frame(id, frame)).await.is_err() {
+                    return LinkError::Closed("shutting down");
+                }
+            }
+            Err(error) => return error.into(),
+        }
+    }
+}
+
+async fn read_datagrams(id: LinkId, connection: &Connection, events: &mpsc::Sender<LinkEvent>) -> LinkError {
+    loop {
+        match connection.read_datagram().await {
+            Ok(frame) => {
+                if events.send(LinkEvent::Frame(id, frame.to_vec())).await.is_err() {
+                    return LinkError::Closed("shutting down");
+                }
+            }
+            Err(error) => return error.into(),
+        }
+    }
+}
+
+async fn write_frames(
+    connection: &Connection,
+    mut stream: SendStream,
+    mut queue: mpsc::Receiver<Outgoing>,
+    waiting: &AtomicUsize,
+) -> LinkError {
+    while let Some(Outgoing { frame, reliable }) = queue.recv().await {
+        waiting.fetch_sub(frame.len(), Ordering::Relaxed);
+        if !reliable && connection.max_datagram_size().is_some_and(|room| frame.len() <= room) {
+            // A datagram may be lost anywhere on its way, here as well.
+            let _ = connection.send_datagram(frame.into());
+        } else if let Err(error) = write_frame(&mut stream, &frame).await {
+            return error.into();
+        }
+    }
+    LinkError::Duplicate
+}
+
+/// IPv4 as such: the shared socket shows it as mapped into IPv6.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

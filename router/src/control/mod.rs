@@ -1,0 +1,17 @@
+//! Control links: QUIC connections to other routers, admitted by the mutual proof of the mesh secret.
+//!
+//! [`ControlEndpoint`] dials and accepts; each link becomes a task ([`link`]) that turns frames into [`LinkEvent`]s for
+//! the node's one actor and takes frames from it. Nothing received on a connection is believed, and no event is sent,
+//! before both sides proved the secret. [`dialer`] decides, without IO, whom to dial and when.
+
+pub mod dialer;
+mod endpoint;
+mod framing;
+mod link;
+mod socket;
+mod tls;
+
+pub use endpoint::{ControlEndpoint, EndpointError};
+pub use link::{Direction, LinkError, LinkEvent, LinkId, LinkSender, Outgoing};
+pub use socket::{ControlQueue, QueueSink};
+pub use tls::TlsError;

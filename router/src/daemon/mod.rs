@@ -1,0 +1,262 @@
+//! Start and end of the daemon.
+//!
+//! The order matters: configuration and privileges are judged first and touch nothing; the state directory is locked
+//! before anything else is opened; every port is bound before the first kernel object is made. So a daemon that cannot
+//! run leaves nothing half-made. On the way out links close and threads end, and kernel objects stay.
+
+mod error;
+mod secrets;
+mod servers;
+mod signals;
+
+use std::fs;
+use std::io::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Instant;
+use std::{panic, process, thread};
+
+use meshwork_identity::{Identity, Secrets};
+use meshwork_ipam::{Config as IpamConfig, Init, Ipam};
+use meshwork_state::NodeState;
+use meshwork_sys::netlink::Netlink;
+use meshwork_sys::tun::{Tun, TunOptions};
+use meshwork_sys::udp::{BindError, UdpSocket};
+use meshwork_tunnel::{Tunnel, TunnelConfig};
+use meshwork_wire::Incarnation;
+use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
+
+use self::servers::{Servers, SocketPath};
+use self::signals::{Signals, told_to_stop};
+use crate::addresses::{AddressEvent, Allocator};
+use crate::api::{self, Services};
+use crate::config::{Config, DEFAULT_PORT, Flags, Listen, RingStart};
+use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, QueueSink};
+use crate::kernel::driver::KernelDriver;
+use crate::kernel::underlay::{self, Underlay};
+use crate::kernel::{TUN_NAME, purge};
+use crate::log::LogFilter;
+use crate::node::{self, NodeHandle, Parts};
+
+pub use error::StartError;
+
+/// Events of links that may wait for the actor, 64 KB each at most; beyond it the links' readers wait, and QUIC slows
+/// their senders.
+const LINK_EVENTS: usize = 256;
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// [`StartError`] says why it could not run and what to do.
+pub fn main(flags: Flags) -> Result<(), StartError> {
+    let config = flags.resolve(&host_name())?;
+    let log = LogFilter::start(&config.log).map_err(StartError::Log)?;
+    let missing = underlay::missing_capabilities()?;
+    if !missing.is_empty() {
+        return Err(StartError::Capability(missing));
+    }
+    if config.purge {
+        return purge_everything();
+    }
+    end_with_any_thread();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(config, log))
+}
+
+/// A thread that panics takes the process with it: a daemon without its allocator, kernel thread or packet pump would
+/// look alive and do nothing, while one that ends is started again. Tasks run on the main thread and end alone.
+fn end_with_any_thread() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        if thread::current().name() != Some("main") {
+            process::exit(1);
+        }
+    }));
+}
+
+fn host_name() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "node".to_owned() } else { name.to_owned() }
+}
+
+fn purge_everything() -> Result<(), StartError> {
+    let mut netlink = Netlink::connect()?;
+    if netlink.link(TUN_NAME)?.is_some() {
+        // Fails while a daemon holds the device: it would put back half of what is removed under it.
+        drop(Tun::open(TUN_NAME, TunOptions { persistent: true })?);
+    }
+    let removed = purge::purge(&mut netlink)?;
+    let mut out = std::io::stdout().lock();
+    let lines = removed.iter().map(|what| format!("  {what}"));
+    for line in std::iter::once(format!("removed {} kernel objects", removed.len())).chain(lines) {
+        // Whoever reads may have read enough.
+        let _ = writeln!(out, "{line}");
+    }
+    Ok(())
+}
+
+/// What is opened before the first kernel object is made.
+struct Opened {
+    host: Host,
+    ports: Ports,
+    signals: Signals,
+}
+
+/// Who this node is and what it knows from before.
+struct Host {
+    state: NodeState,
+    incarnation: Incarnation,
+    identity: Arc<Identity>,
+    secrets: Secrets,
+}
+
+/// Where it listens.
+struct Ports {
+    socket: Arc<UdpSocket>,
+    metrics: TcpListener,
+    api: UnixListener,
+    path: SocketPath,
+}
+
+async fn run(config: Config, log: LogFilter) -> Result<(), StartError> {
+    let Opened { host, ports, signals } = open(&config).await?;
+    let (link_sender, link_events) = mpsc::channel(LINK_EVENTS);
+    let (address_sender, address_events) = mpsc::unbounded_channel();
+    let config = Arc::new(config);
+    let parts = assemble(Arc::clone(&config), host, ports.socket, link_sender, address_sender)?;
+
+    let (node, questions) = NodeHandle::new();
+    let (allocator, kernel) = (parts.allocator.clone(), Arc::clone(&parts.kernel));
+    tokio::spawn(node::lease_own_address(allocator.clone(), node.clone()));
+    tokio::spawn(secrets::reload(config, signals.hangup, node.clone()));
+    let servers = Servers::start(ports.api, ports.metrics, Services { node, allocator, kernel, log });
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %parts.listen, mtu = parts.mtu, "meshd runs");
+    let stop = told_to_stop(signals.terminate, signals.interrupt);
+    let ended = node::run(parts, questions, link_events, address_events, stop).await;
+    servers.end().await;
+    drop(ports.path);
+    Ok(ended?)
+}
+
+/// Makes the TUN and starts everything that has a thread or a socket of its own.
+fn assemble(
+    config: Arc<Config>,
+    host: Host,
+    socket: Arc<UdpSocket>,
+    link_events: mpsc::Sender<LinkEvent>,
+    address_events: mpsc::UnboundedSender<AddressEvent>,
+) -> Result<Parts, StartError> {
+    let mut netlink = Netlink::connect()?;
+    let underlay = Underlay::read(&mut netlink, config.range4, config.range6)?;
+    let mtu = config.mtu.unwrap_or_else(|| underlay.pod_mtu());
+    let ipam = restore(&config, &host)?;
+    let tun = prepare_host(&mut netlink)?;
+    let Host { state, incarnation, identity, secrets } = host;
+
+    let control_queue = Arc::new(ControlQueue::default());
+    let (reset_key, listen, prefers_aes) = (reset_key(&identity), socket.local_address(), prefers_aes());
+    let control = ControlEndpoint::start(
+        &identity,
+        incarnation,
+        secrets.clone(),
+        &reset_key,
+        Arc::clone(&socket),
+        Arc::clone(&control_queue),
+        link_events,
+    )?;
+    let tunnel = TunnelConfig { identity: Arc::clone(&identity), secrets, incarnation, prefers_aes, inner_mtu: mtu };
+    let tunnel = Tunnel::start(tunnel, tun, socket, Box::new(QueueSink(Arc::clone(&control_queue))))?;
+    let allocator = Allocator::start(ipam, state, address_events)?;
+    let kernel = Arc::new(KernelDriver::start(Netlink::connect()?)?);
+    Ok(Parts {
+        config,
+        identity,
+        incarnation,
+        control,
+        control_queue,
+        tunnel,
+        kernel,
+        allocator,
+        underlay,
+        netlink,
+        listen,
+        mtu,
+        prefers_aes,
+    })
+}
+
+async fn open(config: &Config) -> Result<Opened, StartError> {
+    let signals = Signals::take_over()?;
+    let state = NodeState::open(&config.state_dir, &mut crate::random::fill)?;
+    let secrets = secrets::make_or_read(config)?;
+    let socket = Arc::new(bind(config.listen)?);
+    let metrics = api::bind_metrics(config.metrics_listen)
+        .await
+        .map_err(|source| StartError::Metrics { address: config.metrics_listen, source })?;
+    let api = api::socket::bind(&config.socket).await?;
+    let path = SocketPath(config.socket.clone());
+    let identity = state.identity();
+    let incarnation = state.next_incarnation()?;
+    tracing::info!(peer = %identity.peer_id(), %incarnation, "this node");
+    Ok(Opened {
+        host: Host { state, incarnation, identity, secrets },
+        ports: Ports { socket, metrics, api, path },
+        signals,
+    })
+}
+
+/// Opens the TUN and sets what forwarding needs. The TUN comes first, because hosts lack it more often than the rest
+/// fails; one that was made here does not stay behind when the rest does fail.
+fn prepare_host(netlink: &mut Netlink) -> Result<Tun, StartError> {
+    let was_there = netlink.link(TUN_NAME)?.is_some();
+    let tun = Tun::open(TUN_NAME, TunOptions { persistent: true })?;
+    let prepared = underlay::prepare(netlink).and_then(|()| underlay::prepare_tun(netlink));
+    if prepared.is_err() && !was_there {
+        let _ = netlink.delete_link(TUN_NAME);
+    }
+    Ok(prepared.map(|()| tun)?)
+}
+
+fn bind(listen: Listen) -> Result<UdpSocket, BindError> {
+    match listen {
+        Listen::Exactly(address) => UdpSocket::bind(address),
+        Listen::Any if underlay::has_ipv6() => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()),
+        Listen::Any => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into()),
+    }
+}
+
+fn restore(config: &Config, host: &Host) -> Result<Ipam, StartError> {
+    let init = match config.ring_start {
+        RingStart::Auto => Init::Auto { has_peers: !config.peers.is_empty() },
+        RingStart::Seed => Init::Seed,
+        RingStart::Join => Init::Join,
+    };
+    let ipam = IpamConfig {
+        identity: Arc::clone(&host.identity),
+        incarnation: host.incarnation,
+        range4: config.range4,
+        range6: config.range6,
+        init,
+    };
+    Ok(Ipam::restore(ipam, host.state.load()?, Instant::now())?)
+}
+
+/// The key by which a restarted node ends the links of its former self.
+fn reset_key(identity: &Identity) -> [u8; 32] {
+    let signed = identity.sign(b"meshwork quic stateless reset v1");
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &signed.0);
+    let mut key = [0; 32];
+    key.copy_from_slice(digest.as_ref());
+    key
+}
+
+/// Whether this CPU has AES instructions, without which ChaCha20 is several times as fast.
+fn prefers_aes() -> bool {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cpu.lines()
+        .find(|line| line.starts_with("flags") || line.starts_with("Features"))
+        .is_some_and(|line| line.split_ascii_whitespace().any(|flag| flag == "aes"))
+}

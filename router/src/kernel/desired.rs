@@ -1,0 +1,188 @@
+//! What the kernel should hold, computed from the mesh; no IO.
+//!
+//! - the whole range of each family points at the TUN, with the node's own address as source
+//! - each peer's prefixes point at that peer's nexthop object, so that one replacement moves them all
+//! - the node's own prefixes are unreachable but for the host routes of its pods
+//! - an unreachable route at the worst metric covers each range: when everything else of ours is gone, packets end here
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use meshwork_sys::netlink::{Family, Nexthop, Route, RouteKind, Scope};
+use meshwork_wire::PeerId;
+
+use super::nexthop_ids::{self, PeerNexthops};
+use super::{ROUTE_PROTOCOL, host_prefix};
+
+/// The worst metric: any other route to the same prefix comes first.
+const WORST_METRIC: u32 = u32::MAX;
+
+/// The overlay as this node knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// IPv4 range.
+    pub range4: Ipv4Net,
+    /// IPv6 range.
+    pub range6: Ipv6Net,
+    /// The node's own addresses, once leased.
+    pub own4: Option<Ipv4Addr>,
+    /// See `own4`.
+    pub own6: Option<Ipv6Addr>,
+    /// Prefixes that this node hands out.
+    pub local: BTreeSet<IpNet>,
+    /// Prefixes of the others.
+    pub peers: BTreeMap<PeerId, BTreeSet<IpNet>>,
+    /// Pods whose link is made, by the name of its host end.
+    pub pods: BTreeMap<String, Vec<IpAddr>>,
+    /// MTU of the TUN and the pods.
+    pub mtu: u32,
+}
+
+/// Routes and nexthop objects of the overlay.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Routing {
+    pub(super) nexthops: BTreeMap<u32, Nexthop>,
+    pub(super) routes: BTreeSet<Route>,
+}
+
+impl Routing {
+    /// In the form in which the kernel lists it, so that both can be compared.
+    fn add(&mut self, route: Route) {
+        self.routes.insert(route.canonical());
+    }
+}
+
+impl Overlay {
+    /// Addresses of the TUN.
+    pub(super) fn own_addresses(&self) -> impl Iterator<Item = IpNet> {
+        let v4 = self.own4.map(|address| host_prefix(address.into()));
+        let v6 = self.own6.map(|address| host_prefix(address.into()));
+        v4.into_iter().chain(v6)
+    }
+
+    fn own(&self, prefix: IpNet) -> Option<IpAddr> {
+        match prefix {
+            IpNet::V4(_) => self.own4.map(IpAddr::from),
+            IpNet::V6(_) => self.own6.map(IpAddr::from),
+        }
+    }
+
+    /// Computes routes and nexthops. `tun` is the index of the TUN; `links` gives those of pod links that exist.
+    pub(super) fn routing(&self, tun: u32, links: &BTreeMap<String, u32>) -> Routing {
+        let mut routing = Routing::default();
+        for range in [IpNet::V4(self.range4), IpNet::V6(self.range6)] {
+            routing.add(Route { metric: WORST_METRIC, ..unreachable(range) });
+            // A node that owns the whole range has nobody to send to.
+            if let Some(own) = self.own(range).filter(|_| !self.local.contains(&range)) {
+                routing.add(Route { output: Some(tun), source: Some(own), ..unicast(range) });
+            }
+        }
+        self.local.iter().for_each(|prefix| routing.add(unreachable(*prefix)));
+        let ids = nexthop_ids::assign(self.peers.keys().copied());
+        for (peer, prefixes) in &self.peers {
+            if let Some(ids) = ids.get(peer) {
+                self.add_peer(&mut routing, tun, *ids, prefixes);
+            }
+        }
+        for (link, addresses) in &self.pods {
+            if let Some(index) = links.get(link) {
+                addresses.iter().for_each(|address| routing.add(self.pod_route(*address, *index)));
+            }
+        }
+        routing
+    }
+
+    fn add_peer(&self, routing: &mut Routing, tun: u32, ids: PeerNexthops, prefixes: &BTreeSet<IpNet>) {
+        for prefix in prefixes {
+            let Some(own) = self.own(*prefix) else { continue };
+            let (id, family) = match prefix {
+                IpNet::V4(_) => (ids.v4, Family::V4),
+                IpNet::V6(_) => (ids.v6, Family::V6),
+            };
+            let nexthop =
+                Nexthop { id, family, output: Some(tun), gateway: None, onlink: false, protocol: ROUTE_PROTOCOL };
+            routing.nexthops.insert(id, nexthop);
+            routing.add(Route { nexthop: Some(id), source: Some(own), ..unicast(*prefix) });
+        }
+    }
+
+    fn pod_route(&self, address: IpAddr, index: u32) -> Route {
+        let prefix = host_prefix(address);
+        Route { output: Some(index), source: self.own(prefix), ..unicast(prefix) }
+    }
+}
+
+/// A route of ours without its way out.
+fn unicast(destination: IpNet) -> Route {
+    let scope = if matches!(destination, IpNet::V4(_)) { Scope::Link } else { Scope::Global };
+    Route { scope, protocol: ROUTE_PROTOCOL, ..Route::new(destination) }
+}
+
+fn unreachable(destination: IpNet) -> Route {
+    Route { kind: RouteKind::Unreachable, scope: Scope::Global, ..unicast(destination) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: PeerId = PeerId([1; 16]);
+
+    fn net(text: &str) -> IpNet {
+        text.parse().expect("a prefix")
+    }
+
+    fn overlay() -> Overlay {
+        Overlay {
+            range4: "10.32.0.0/12".parse().expect("a prefix"),
+            range6: "fd4d:6573:6877::/48".parse().expect("a prefix"),
+            own4: Some(Ipv4Addr::new(10, 32, 0, 1)),
+            own6: "fd4d:6573:6877:1::1".parse().ok(),
+            local: BTreeSet::from([net("10.32.0.0/13")]),
+            peers: BTreeMap::from([(PEER, BTreeSet::from([net("10.40.0.0/13"), net("fd4d:6573:6877:2::/112")]))]),
+            pods: BTreeMap::from([("mw0123456789a".to_owned(), vec!["10.32.0.2".parse().expect("an address")])]),
+            mtu: 1400,
+        }
+    }
+
+    fn to(routing: &Routing, destination: &str) -> Vec<Route> {
+        routing.routes.iter().filter(|route| route.destination == net(destination)).cloned().collect()
+    }
+
+    #[test]
+    fn each_range_ends_unreachable_behind_the_route_into_the_tun() {
+        let routing = overlay().routing(5, &BTreeMap::new());
+        for range in ["10.32.0.0/12", "fd4d:6573:6877::/48"] {
+            let routes = to(&routing, range);
+            let closed = routes.iter().find(|route| route.kind == RouteKind::Unreachable).expect("a closing route");
+            let open = routes.iter().find(|route| route.kind == RouteKind::Unicast).expect("a route to the TUN");
+            assert_eq!((closed.metric, open.output), (WORST_METRIC, Some(5)));
+            assert!(open.metric < closed.metric && open.source.is_some());
+        }
+    }
+
+    #[test]
+    fn a_node_without_an_address_opens_nothing() {
+        let routing = Overlay { own4: None, own6: None, ..overlay() }.routing(5, &BTreeMap::new());
+        assert!(routing.routes.iter().all(|route| route.kind == RouteKind::Unreachable));
+        assert!(routing.nexthops.is_empty());
+    }
+
+    #[test]
+    fn a_peers_prefixes_share_its_nexthop_of_the_family() {
+        let routing = overlay().routing(5, &BTreeMap::new());
+        let [v4] = &to(&routing, "10.40.0.0/13")[..] else { panic!("one route") };
+        let [v6] = &to(&routing, "fd4d:6573:6877:2::/112")[..] else { panic!("one route") };
+        assert_eq!(routing.nexthops.len(), 2);
+        assert_ne!(v4.nexthop, v6.nexthop);
+        assert_eq!(routing.nexthops[&v4.nexthop.expect("an id")].family, Family::V4);
+    }
+
+    #[test]
+    fn a_pod_is_routed_once_its_link_exists() {
+        let links = BTreeMap::from([("mw0123456789a".to_owned(), 9)]);
+        assert!(to(&overlay().routing(5, &BTreeMap::new()), "10.32.0.2/32").is_empty());
+        assert_eq!(to(&overlay().routing(5, &links), "10.32.0.2/32")[0].output, Some(9));
+    }
+}

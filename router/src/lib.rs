@@ -1,0 +1,19 @@
+//! The node daemon: assembles the other crates into `meshd`.
+//!
+//! - [`config`]: what the operator asked for
+//! - [`control`]: QUIC links to other routers
+//! - [`addresses`]: leases and the ring, with the database behind them
+//! - [`kernel`]: routes, nexthop objects, guard, pod links
+//! - [`node`]: the actor that ties them together
+//! - [`api`]: control socket, metrics, health
+//! - [`daemon`]: start and end of the process; [`log`]: what it says meanwhile
+
+pub mod addresses;
+pub mod api;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod kernel;
+pub mod log;
+pub mod node;
+mod random;

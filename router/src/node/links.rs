@@ -1,0 +1,161 @@
+//! Control links come and go.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use meshwork_identity::admission::Refused;
+use meshwork_wire::PeerId;
+
+use super::Node;
+use crate::control::dialer::TargetKey;
+use crate::control::{LinkError, LinkEvent, LinkId, LinkSender, Outgoing};
+
+/// A link that was heard within this is alive; an older one gives way to a new link to the same peer.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// An established link.
+pub(super) struct Link {
+    pub(super) sender: LinkSender,
+    pub(super) since: Instant,
+    heard: Instant,
+}
+
+impl Node {
+    pub(super) fn link_event(&mut self, now: Instant, event: LinkEvent) {
+        match event {
+            LinkEvent::Up(sender) => self.link_up(now, *sender),
+            LinkEvent::Frame(id, frame) => self.frame(now, id, &frame),
+            LinkEvent::Down(id, error) => self.link_down(now, id, &error),
+            LinkEvent::DialFailed(target, error) => self.dial_failed(now, &target, &error),
+        }
+    }
+
+    fn link_up(&mut self, now: Instant, sender: LinkSender) {
+        let peer = sender.peer;
+        if !self.parts.control.accepts(sender.key_id) {
+            // Its proof was under way while the secrets were changed.
+            sender.close(0);
+            if let Some(target) = &sender.target {
+                self.dialer.failed(now, target, "the secret of the link is no longer accepted", jitter());
+            }
+            return;
+        }
+        self.dialer.linked(now, sender.target.as_ref(), peer);
+        if let Some(old) = self.links.get(&peer) {
+            if !replaces(&sender, old, self.parts.identity.peer_id(), now) {
+                tracing::debug!(%peer, "a second link to the same peer is closed");
+                sender.close(0);
+                return;
+            }
+            self.drop_link(now, peer);
+        }
+        tracing::info!(%peer, address = %sender.address, direction = ?sender.direction, "control link established");
+        self.gossip.link_up(now, peer, sender.key);
+        self.gossip.link_rtt(now, peer, sender.rtt());
+        self.peer_of_link.insert(sender.id, peer);
+        self.links.insert(peer, Link { sender, since: now, heard: now });
+        self.stale.peers();
+    }
+
+    /// Takes a link out of use and closes it.
+    fn drop_link(&mut self, now: Instant, peer: PeerId) {
+        if let Some(link) = self.links.remove(&peer) {
+            self.peer_of_link.remove(&link.sender.id);
+            link.sender.close(0);
+            self.gossip.link_down(now, peer);
+            self.stale.peers();
+        }
+    }
+
+    fn frame(&mut self, now: Instant, id: LinkId, frame: &[u8]) {
+        let Some(&peer) = self.peer_of_link.get(&id) else { return };
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.heard = now;
+        }
+        if let Err(error) = self.gossip.receive(now, peer, frame) {
+            self.misbehaved_frames += 1;
+            tracing::warn!(%peer, %error, "ignored a frame of gossip");
+        }
+    }
+
+    /// A link that was replaced or closed by us is no longer known here, and its end means nothing.
+    fn link_down(&mut self, now: Instant, id: LinkId, error: &LinkError) {
+        let Some(&peer) = self.peer_of_link.get(&id) else { return };
+        tracing::info!(%peer, reason = %error, "control link lost");
+        self.drop_link(now, peer);
+        self.dialer.unlinked(now, peer, &error.to_string(), jitter());
+    }
+
+    /// Closes a link on which nothing was heard for long.
+    pub(super) fn link_silent(&mut self, now: Instant, peer: PeerId) {
+        self.drop_link(now, peer);
+        self.dialer.unlinked(now, peer, &LinkError::Silent.to_string(), jitter());
+    }
+
+    fn dial_failed(&mut self, now: Instant, target: &TargetKey, error: &LinkError) {
+        if let LinkError::Refused(Refused::OwnIdentity) = error {
+            self.dialer.ourselves(now, target);
+            return;
+        }
+        let reason = error.to_string();
+        // Each attempt fails alike: people are told once, and again when the reason is another one.
+        if self.dialer.failed(now, target, &reason, jitter()) {
+            tracing::warn!(%target, reason, "dialling failed, and goes on being tried");
+        } else {
+            tracing::debug!(%target, reason, "dialling failed");
+        }
+    }
+
+    pub(super) fn dial_configured(&mut self, now: Instant) {
+        for target in self.parts.config.peers.clone() {
+            self.dialer.connect(now, target);
+        }
+        for text in self.parts.allocator.targets() {
+            match crate::config::Target::parse(&text) {
+                Ok(target) => self.dialer.connect(now, target),
+                Err(error) => tracing::warn!(%error, "a remembered target is of no use"),
+            }
+        }
+    }
+
+    pub(super) fn dial_due(&mut self, now: Instant) {
+        let links = &self.links;
+        for target in self.dialer.due(now, |peer| links.contains_key(&peer)) {
+            self.parts.control.dial(target);
+        }
+    }
+
+    /// Hands gossip's frames to their links. A link whose queue is full loses the frame; digests bring its content.
+    pub(super) fn transmit(&mut self) {
+        while let Some(transmit) = self.gossip.poll_transmit() {
+            let Some(link) = self.links.get(&transmit.to) else { continue };
+            let outgoing = Outgoing { frame: transmit.frame, reliable: transmit.reliable };
+            if !link.sender.send(outgoing) {
+                self.dropped_frames += 1;
+            }
+        }
+    }
+
+    pub(super) fn link_address(&self, peer: PeerId) -> Option<SocketAddr> {
+        self.links.get(&peer).map(|link| link.sender.address)
+    }
+}
+
+/// Whether a new link takes the place of the one there is. A later run of the peer always does, and so does any link
+/// when the old one has fallen silent; otherwise the rank of the links decides.
+fn replaces(new: &LinkSender, old: &Link, me: PeerId, now: Instant) -> bool {
+    if new.incarnation != old.sender.incarnation {
+        return new.incarnation > old.sender.incarnation;
+    }
+    if now.duration_since(old.heard) > FRESH {
+        return true;
+    }
+    new.outranks(&old.sender, me)
+}
+
+/// A random number of 0 to 1.
+fn jitter() -> f64 {
+    let mut bytes = [0; 4];
+    crate::random::fill(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
+}

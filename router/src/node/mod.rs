@@ -1,0 +1,261 @@
+//! The node's one actor: it owns gossip, links and what the mesh means for this node.
+//!
+//! One task, [`run`], takes link events, outcomes of the allocator, questions of the API and timers, one at a time, so
+//! nothing here needs a lock. What follows from a change (whom to dial, what the tunnel forwards, what the kernel
+//! holds) is computed anew from the whole and handed on; those who receive it find the differences.
+//!
+//! - [`links`]: control links come and go
+//! - [`mesh`]: gossip and addresses become dial targets, tunnel peers and kernel state
+//! - [`views`]: the same, as the API shows it
+
+mod links;
+mod mesh;
+mod own;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meshwork_gossip::Gossip;
+use meshwork_identity::Identity;
+use meshwork_state::StateError;
+use meshwork_sys::netlink::Netlink;
+use meshwork_tunnel::Tunnel;
+use meshwork_wire::record::{PodKey, PodRecord};
+use meshwork_wire::{Incarnation, PeerId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep_until;
+
+use crate::addresses::{AddressEvent, Allocator};
+use crate::config::Config;
+use crate::control::dialer::Dialer;
+use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkId};
+use crate::kernel::driver::KernelDriver;
+use crate::kernel::underlay::Underlay;
+
+pub use own::lease_own_address;
+
+/// Questions that may wait: a burst of CNI calls and scrapes.
+const QUESTIONS: usize = 256;
+
+/// Longest sleep without a timer: how late a tunnel that has ended is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(2);
+
+/// How often the host's addresses are read again.
+const UNDERLAY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long to leave an allocator alone whose queue is full.
+const ALLOCATOR_PAUSE: Duration = Duration::from_millis(100);
+
+/// Everything the actor is made of.
+pub struct Parts {
+    /// What the operator asked for.
+    pub config: Arc<Config>,
+    /// Who this node is.
+    pub identity: Arc<Identity>,
+    /// Which run of it.
+    pub incarnation: Incarnation,
+    /// Control links.
+    pub control: ControlEndpoint,
+    /// Datagrams on their way to it.
+    pub control_queue: Arc<ControlQueue>,
+    /// The encrypted path.
+    pub tunnel: Tunnel,
+    /// The kernel's side.
+    pub kernel: Arc<KernelDriver>,
+    /// Leases and the ring.
+    pub allocator: Allocator,
+    /// The host.
+    pub underlay: Underlay,
+    /// Reads the host again.
+    pub netlink: Netlink,
+    /// Where the UDP socket listens.
+    pub listen: std::net::SocketAddr,
+    /// MTU of pods.
+    pub mtu: u32,
+    /// Whether AES-GCM is the faster cipher here.
+    pub prefers_aes: bool,
+}
+
+/// The actor's state.
+pub struct Node {
+    parts: Parts,
+    started: Instant,
+    gossip: Gossip,
+    dialer: Dialer,
+    links: BTreeMap<PeerId, links::Link>,
+    peer_of_link: BTreeMap<LinkId, PeerId>,
+    own: Vec<std::net::IpAddr>,
+    /// Host ends of pod links that are made.
+    confirmed: BTreeSet<String>,
+    /// What outlives a change until the next flush.
+    stale: mesh::Stale,
+    /// Set once somebody holds a later state of ours than we do.
+    outranked: Option<Incarnation>,
+    /// Pods that gossip had no room for.
+    untold: BTreeMap<PodKey, PodRecord>,
+    /// Set once the node must not go on.
+    lost: Option<Lost>,
+    underlay_read: Instant,
+    dropped_frames: u64,
+    misbehaved_frames: u64,
+}
+
+/// Asks the actor.
+#[derive(Clone)]
+pub struct NodeHandle {
+    questions: mpsc::Sender<Question>,
+}
+
+type Question = Box<dyn FnOnce(&mut Node) + Send>;
+
+/// What a node cannot go on without. A restart makes or reads it anew; whoever starts the daemon is expected to.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// It is not known what is on disk.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The device was deleted, or the socket is of no use.
+    #[error("{0}; start meshd again, which makes what is missing")]
+    Tunnel(String),
+}
+
+/// The actor has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the daemon is shutting down")]
+pub struct NodeGone;
+
+impl NodeHandle {
+    /// A handle and the queue to give to [`run`].
+    #[must_use]
+    pub fn new() -> (Self, Questions) {
+        let (questions, queue) = mpsc::channel(QUESTIONS);
+        (Self { questions }, Questions(queue))
+    }
+
+    /// Runs a closure on the actor and brings its answer back.
+    ///
+    /// # Errors
+    /// [`NodeGone`] when the daemon shuts down.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Node) -> T + Send + 'static,
+    ) -> Result<T, NodeGone> {
+        let (reply, answer) = oneshot::channel();
+        let ask: Question = Box::new(move |node| {
+            // Whoever asked may have gone away.
+            let _ = reply.send(question(node));
+        });
+        self.questions.send(ask).await.map_err(|_| NodeGone)?;
+        answer.await.map_err(|_| NodeGone)
+    }
+}
+
+/// The actor's end of the questions.
+pub struct Questions(mpsc::Receiver<Question>);
+
+/// Runs the actor until `stop` resolves, then closes links and threads; kernel objects stay.
+///
+/// # Errors
+/// [`Lost`] when the node cannot go on, and only a restart helps.
+pub async fn run(
+    parts: Parts,
+    mut questions: Questions,
+    mut link_events: mpsc::Receiver<LinkEvent>,
+    mut addresses: mpsc::UnboundedReceiver<AddressEvent>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Lost> {
+    let mut node = Node::new(parts, Instant::now());
+    node.begin(&mut addresses).await;
+    tokio::pin!(stop);
+    loop {
+        node.settle(Instant::now());
+        if node.lost.is_some() {
+            break;
+        }
+        let wake = node.wake_at(Instant::now());
+        tokio::select! {
+            Some(event) = link_events.recv() => node.link_event(Instant::now(), event),
+            Some(event) = addresses.recv() => node.address_event(Instant::now(), event),
+            Some(question) = questions.0.recv() => question(&mut node),
+            () = sleep_until(wake.into()) => node.timers(Instant::now()),
+            () = &mut stop => break,
+        }
+    }
+    let lost = node.lost.take();
+    node.shut_down().await;
+    lost.map_or(Ok(()), Err)
+}
+
+impl Node {
+    fn new(parts: Parts, now: Instant) -> Self {
+        let gossip = Gossip::new(Arc::clone(&parts.identity), parts.incarnation, now);
+        let view = parts.allocator.view();
+        // A restarted node keeps its address: what the run before left in the kernel stays in use meanwhile.
+        let own = view.leases.iter().find(|lease| lease.is_node());
+        let mut node = Self {
+            started: now,
+            gossip,
+            dialer: Dialer::default(),
+            links: BTreeMap::new(),
+            peer_of_link: BTreeMap::new(),
+            confirmed: view.leases.iter().map(views::host_interface).collect(),
+            own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
+            stale: mesh::Stale::everything(),
+            outranked: None,
+            untold: BTreeMap::new(),
+            lost: None,
+            underlay_read: now,
+            dropped_frames: 0,
+            misbehaved_frames: 0,
+            parts,
+        };
+        node.dial_configured(now);
+        node
+    }
+
+    /// Takes in what the disk held before any link is up: the first state that others see of a new run replaces all
+    /// that they knew of the old one, and must not lack the pods that live on.
+    async fn begin(&mut self, addresses: &mut mpsc::UnboundedReceiver<AddressEvent>) {
+        while let Some(event) = addresses.recv().await {
+            if let AddressEvent::Begun = event {
+                return;
+            }
+            self.address_event(Instant::now(), event);
+        }
+    }
+
+    /// Lets every change take effect: gossip's outcomes, then what follows from them, then what is to be sent.
+    fn settle(&mut self, now: Instant) {
+        if let Some(failure) = self.parts.tunnel.failure() {
+            self.lost = Some(Lost::Tunnel(failure.to_owned()));
+        }
+        self.gossip_events(now);
+        self.refresh(now);
+        self.dial_due(now);
+        self.transmit();
+    }
+
+    fn wake_at(&self, now: Instant) -> Instant {
+        let allocator = self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE);
+        let timers = [self.gossip.poll_timeout(), self.dialer.poll_timeout(), allocator, Some(now + LONGEST_SLEEP)];
+        timers.into_iter().flatten().min().unwrap_or(now)
+    }
+
+    fn timers(&mut self, now: Instant) {
+        self.gossip.handle_timeout(now);
+        if now.duration_since(self.underlay_read) >= UNDERLAY_INTERVAL {
+            self.read_underlay(now);
+        }
+    }
+
+    async fn shut_down(self) {
+        for link in self.links.values() {
+            link.sender.close(0);
+        }
+        self.parts.control.close().await;
+        self.parts.tunnel.stop();
+        self.parts.kernel.stop();
+    }
+}

@@ -1,0 +1,94 @@
+//! The node's own overlay address, and what the operator or a pod's link changes at run time.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use meshwork_identity::Secrets;
+use meshwork_ipam::{LeaseRequest, NODE_SANDBOX};
+use meshwork_state::StateError;
+
+use super::{Node, NodeHandle};
+use crate::addresses::Allocator;
+use crate::config::Target;
+use crate::kernel::TUN_NAME;
+use crate::kernel::driver::KernelError;
+
+/// How long one request for the node's own address waits before its reason is logged and it is asked again.
+const OWN_ADDRESS_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Leases the node's own address, however long that takes: until then the node carries nothing.
+pub async fn lease_own_address(allocator: Allocator, node: NodeHandle) {
+    let request =
+        LeaseRequest { sandbox: NODE_SANDBOX.to_owned(), interface: TUN_NAME.to_owned(), ..LeaseRequest::default() };
+    loop {
+        match allocator.lease(request.clone(), OWN_ADDRESS_DEADLINE).await {
+            Ok(lease) => {
+                // The actor is gone only when the process ends.
+                let _ = node.ask(move |node| node.own_address(lease.pod.addresses)).await;
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "still without an overlay address of this node's own"),
+        }
+    }
+}
+
+impl Node {
+    fn own_address(&mut self, addresses: Vec<IpAddr>) {
+        tracing::info!(?addresses, "overlay addresses of this node");
+        self.own = addresses;
+        self.stale.addresses();
+    }
+
+    /// Counts a pod's link as made and asks the kernel to route it. Asked for here, so that two confirmations reach the
+    /// kernel in the order in which their states were computed.
+    pub fn confirm(&mut self, link: &str) -> impl Future<Output = Result<(), KernelError>> + use<> {
+        self.confirmed.insert(link.to_owned());
+        self.parts.kernel.route_pod(link.to_owned(), self.overlay())
+    }
+
+    /// Counts the links of a sandbox, or of one of its interfaces, as gone; answers their names.
+    pub fn retire(&mut self, sandbox: &str, interface: Option<&str>) -> Vec<String> {
+        let leases = self.leases().into_iter().filter(|lease| lease.sandbox == sandbox);
+        let leases = leases.filter(|lease| interface.is_none_or(|interface| lease.interface == interface));
+        let links: Vec<String> = leases.map(|lease| lease.host_interface).collect();
+        links.iter().for_each(|link| self.unconfirm(link));
+        links
+    }
+
+    /// Counts a pod's link as gone.
+    pub fn unconfirm(&mut self, link: &str) {
+        if self.confirmed.remove(link) {
+            self.stale.addresses();
+        }
+    }
+
+    /// Adds a target and remembers it over restarts.
+    ///
+    /// # Errors
+    /// Where it cannot be recorded; it is tried all the same.
+    pub fn connect(&mut self, target: Target) -> Result<(), StateError> {
+        self.dialer.connect(Instant::now(), target.clone());
+        self.parts.allocator.remember_target(&target.to_string())
+    }
+
+    /// Takes a target away; false where there was none.
+    ///
+    /// # Errors
+    /// Where the change cannot be recorded.
+    pub fn forget(&mut self, target: &Target) -> Result<bool, StateError> {
+        let known = self.dialer.forget(target);
+        self.parts.allocator.forget_target(&target.to_string())?;
+        Ok(known)
+    }
+
+    /// Puts other secrets in force. Links admitted under one that is no longer accepted end.
+    pub fn set_secrets(&mut self, secrets: Secrets) {
+        self.parts.control.set_secrets(secrets.clone());
+        self.parts.tunnel.set_secrets(secrets);
+        for link in self.links.values() {
+            if !self.parts.control.accepts(link.sender.key_id) {
+                link.sender.close(0);
+            }
+        }
+    }
+}

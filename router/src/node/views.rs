@@ -1,0 +1,409 @@
+//! The node as the API shows it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Instant;
+
+use ipnet::IpNet;
+use meshwork_api::model::{
+    API_VERSION, Connection, ConnectionState, Connections, Direction as DirectionModel, DnsStatus, Ipam, IpamPeer,
+    IpamState, IpamSummary, Lease as LeaseModel, Path, PathKind, Paths, Peer, PeerName, PeerState, Peers, PodIdentity,
+    Status,
+};
+use meshwork_gossip::MemberState;
+use meshwork_ipam::{Lease, StatusState};
+use meshwork_tunnel::{PathState, PathStatus};
+use meshwork_wire::PeerId;
+use meshwork_wire::record::{Encryption, PeerRecord};
+
+use super::Node;
+use crate::control::Direction;
+use crate::control::dialer::{TargetKey, TargetState, TargetStatus};
+use crate::kernel::{GATEWAY4, GATEWAY6, POD_LINK_PREFIX};
+
+/// Name of the host end of a pod's link: `mw` and 11 hex digits of a hash of sandbox and interface.
+pub(super) fn host_interface(lease: &Lease) -> String {
+    let name = format!("{}\0{}", lease.name.sandbox, lease.name.interface);
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    let mut digits = String::with_capacity(13);
+    digits.push_str(POD_LINK_PREFIX);
+    for byte in digest.as_ref().iter().take(6) {
+        write!(digits, "{byte:02x}").expect("writing to a string cannot fail");
+    }
+    digits.truncate(POD_LINK_PREFIX.len() + 11);
+    digits
+}
+
+fn state_model(state: MemberState) -> PeerState {
+    match state {
+        MemberState::Alive => PeerState::Alive,
+        MemberState::Suspect => PeerState::Suspect,
+        MemberState::Dead => PeerState::Dead,
+    }
+}
+
+fn age(now: Instant, since: Instant) -> f64 {
+    now.saturating_duration_since(since).as_secs_f64()
+}
+
+impl Node {
+    fn me(&self) -> PeerId {
+        self.parts.identity.peer_id()
+    }
+
+    fn nickname(&self, records: &BTreeMap<PeerId, PeerRecord>, peer: PeerId) -> String {
+        if peer == self.me() {
+            return self.parts.config.nickname.clone();
+        }
+        records.get(&peer).map(|record| record.nickname.clone()).unwrap_or_default()
+    }
+
+    /// `GET /v1/status`
+    pub fn status(&self) -> Status {
+        let config = &self.parts.config;
+        let kernel = self.parts.kernel.health();
+        let ipam = self.ipam_summary();
+        let ready = self.is_ready(&kernel, &ipam);
+        let reasons = self.reasons(&kernel, &ipam);
+        Status {
+            api: API_VERSION,
+            healthy: ready && reasons.is_empty(),
+            ready,
+            reasons,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            peer: PeerName { id: self.me(), nickname: config.nickname.clone() },
+            cluster: config.cluster.clone(),
+            encryption: match config.encryption {
+                Encryption::Required => "required",
+                Encryption::Trusted => "trusted",
+                Encryption::Off => "off",
+            }
+            .to_owned(),
+            discovery: config.discovery,
+            listen: self.parts.listen,
+            targets: self.dialer.status().filter_map(named).collect(),
+            peers: count(self.peers().peers.iter().map(|peer| peer.state)),
+            connections: count(self.connections().connections.iter().map(|connection| connection.state)),
+            dns: DnsStatus::default(),
+            ipam,
+            overlay: self.own.clone(),
+            mtu: self.parts.mtu,
+            drops: self.drops(),
+            clear_blocked_packets: kernel.clear_blocked,
+        }
+    }
+
+    /// Kernel objects are in place and addresses are handed out. A conflict is somebody's to settle, and meanwhile what
+    /// this node owns without doubt is still given.
+    pub fn is_ready(&self, kernel: &crate::kernel::driver::KernelHealth, ipam: &IpamSummary) -> bool {
+        let hands_out = matches!(ipam.state, IpamState::Ready | IpamState::Conflict);
+        kernel.in_place && hands_out && !self.own.is_empty()
+    }
+
+    fn reasons(&self, kernel: &crate::kernel::driver::KernelHealth, ipam: &IpamSummary) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if ipam.state != IpamState::Ready {
+            reasons.push(format!("addresses: {}", ipam.reason));
+        }
+        if self.own.is_empty() {
+            reasons.push("this node has no overlay address yet".to_owned());
+        }
+        reasons.extend(self.why_alone());
+        let misfits = self.parts.allocator.view().status.malformed;
+        if misfits > 0 {
+            reasons.push(format!(
+                "{misfits} parts of other nodes lie outside {}: start every node of the mesh with the same --ipam-range",
+                self.parts.config.range4
+            ));
+        }
+        if let Some(error) = &kernel.error {
+            reasons.push(format!("kernel: {error}"));
+        } else if !kernel.in_place {
+            reasons.push("kernel objects are not in place yet".to_owned());
+        }
+        for name in &self.parts.underlay.misnamed {
+            reasons.push(format!(
+                "interface {name} is named like the pod links of this node, so that nothing passes it: give it a name that does not begin with {POD_LINK_PREFIX}"
+            ));
+        }
+        if let Some(incarnation) = self.outranked {
+            reasons.push(format!(
+                "run {incarnation} of this node is known elsewhere: its state was rolled back or copied to a second node"
+            ));
+        }
+        if !self.untold.is_empty() {
+            reasons.push(format!(
+                "{} pods are unknown to other nodes: this node publishes all that a member may; run fewer here or give them fewer labels",
+                self.untold.len()
+            ));
+        }
+        let records = self.records();
+        for path in self.parts.tunnel.paths().iter().filter(|path| path.state == PathState::Handshaking) {
+            if self.gossip.members().any(|member| member.id == path.peer && member.state == MemberState::Alive) {
+                reasons.push(format!("no path to {}: {}", self.nickname(&records, path.peer), path.reason));
+            }
+        }
+        reasons
+    }
+
+    /// Why a node that was given somewhere to begin has no link at all.
+    fn why_alone(&self) -> Option<String> {
+        if !self.links.is_empty() {
+            return None;
+        }
+        let failed = self.dialer.status().filter(|target| !target.reason.is_empty());
+        let first = failed.min_by_key(|target| !matches!(target.key, TargetKey::Named(_)))?;
+        Some(format!("no link to any other node; {}: {}", first.key, first.reason))
+    }
+
+    /// Packets and frames dropped, by reason.
+    pub fn drops(&self) -> BTreeMap<String, u64> {
+        let mut drops: BTreeMap<String, u64> =
+            self.parts.tunnel.drops().into_iter().map(|(reason, count)| (reason.to_owned(), count)).collect();
+        let (bad_secret, refused) = self.parts.control.refused();
+        let gossip = self.gossip.counters();
+        let more = [
+            ("bad_secret", bad_secret),
+            ("refused_link", refused),
+            ("forged", gossip.forged),
+            ("malformed", gossip.malformed),
+            ("queue_full", gossip.queue_full + self.dropped_frames + self.parts.control_queue.dropped()),
+            ("wrong_source", self.parts.kernel.health().pod_wrong_source),
+        ];
+        for (reason, count) in more {
+            *drops.entry(reason.to_owned()).or_default() += count;
+        }
+        drops
+    }
+
+    /// `GET /v1/peers`
+    pub fn peers(&self) -> Peers {
+        let (now, records) = (Instant::now(), self.records());
+        let own = Peer {
+            id: self.me(),
+            nickname: self.parts.config.nickname.clone(),
+            cluster: self.parts.config.cluster.clone(),
+            is_self: true,
+            state: PeerState::Alive,
+            endpoints: self.own_endpoints(),
+            overlay: self.own.clone(),
+            age_s: age(now, self.started),
+            incarnation: self.parts.incarnation.0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let others = self.gossip.members().map(|member| {
+            let record = records.get(&member.id);
+            Peer {
+                id: member.id,
+                nickname: record.map(|record| record.nickname.clone()).unwrap_or_default(),
+                cluster: record.map(|record| record.cluster.clone()).unwrap_or_default(),
+                is_self: false,
+                state: state_model(member.state),
+                endpoints: record.map(|record| record.endpoints.clone()).unwrap_or_default(),
+                overlay: record.map(|record| record.overlay.clone()).unwrap_or_default(),
+                age_s: age(now, member.since),
+                incarnation: member.incarnation.0,
+                version: record.map(|record| record.software.clone()).unwrap_or_default(),
+            }
+        });
+        Peers { api: API_VERSION, peers: std::iter::once(own).chain(others).collect() }
+    }
+
+    /// `GET /v1/connections`
+    pub fn connections(&self) -> Connections {
+        let (now, records) = (Instant::now(), self.records());
+        let established = self.links.values().map(|link| Connection {
+            peer: Some(link.sender.peer),
+            nickname: self.nickname(&records, link.sender.peer),
+            address: link.sender.address.to_string(),
+            direction: match link.sender.direction {
+                Direction::Inbound => DirectionModel::Inbound,
+                Direction::Outbound => DirectionModel::Outbound,
+            },
+            state: ConnectionState::Established,
+            reason: match (&link.sender.direction, &link.sender.target) {
+                (Direction::Inbound, _) => "dialled by the peer".to_owned(),
+                (Direction::Outbound, Some(TargetKey::Named(target))) => format!("configured as {target}"),
+                (Direction::Outbound, _) => "discovered by gossip".to_owned(),
+            },
+            age_s: age(now, link.since),
+            rtt_us: u64::try_from(link.sender.rtt().as_micros()).ok(),
+            retry_in_s: None,
+        });
+        let established: Vec<_> = established.collect();
+        let waiting = self.dialer.status().filter_map(|target| self.waiting(now, &records, target));
+        let connections = established.into_iter().chain(waiting).collect();
+        Connections { api: API_VERSION, connections }
+    }
+
+    /// A target without a link, as a connection to be.
+    fn waiting(
+        &self,
+        now: Instant,
+        records: &BTreeMap<PeerId, PeerRecord>,
+        target: TargetStatus,
+    ) -> Option<Connection> {
+        let (state, retry) = match target.state {
+            TargetState::Linked(_) => return None,
+            TargetState::Dialling => (ConnectionState::Connecting, None),
+            TargetState::Waiting(at) => (ConnectionState::Retrying, Some(age(at, now))),
+            TargetState::Ourselves => (ConnectionState::Failed, None),
+        };
+        let reason = match state {
+            ConnectionState::Failed => "this is the node itself".to_owned(),
+            _ => target.reason,
+        };
+        Some(Connection {
+            peer: target.key.member(),
+            nickname: target.key.member().map(|peer| self.nickname(records, peer)).unwrap_or_default(),
+            address: target.key.to_string(),
+            direction: DirectionModel::Outbound,
+            state,
+            reason,
+            age_s: age(now, target.since),
+            rtt_us: None,
+            retry_in_s: retry,
+        })
+    }
+
+    /// `GET /v1/paths`
+    pub fn paths(&self) -> Paths {
+        let records = self.records();
+        let path = |status: PathStatus| Path {
+            peer: status.peer,
+            nickname: self.nickname(&records, status.peer),
+            kind: PathKind::Direct,
+            encrypted: true,
+            up: status.state == PathState::Established,
+            endpoint: status.endpoint,
+            via: Vec::new(),
+            mtu: self.parts.mtu,
+            rtt_us: status.rtt.and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
+            loss: status.loss,
+            cipher: status.cipher.map(str::to_owned),
+            reason: status.reason,
+            handshake_age_s: status.handshake_age.map(|age| age.as_secs_f64()),
+            sent_bytes: status.sent_bytes,
+            received_bytes: status.received_bytes,
+        };
+        Paths { api: API_VERSION, paths: self.parts.tunnel.paths().into_iter().map(path).collect() }
+    }
+
+    fn ipam_summary(&self) -> IpamSummary {
+        let view = self.parts.allocator.view();
+        IpamSummary {
+            state: match view.status.state {
+                StatusState::Ready => IpamState::Ready,
+                StatusState::Waiting => IpamState::Waiting,
+                StatusState::Seeding => IpamState::Seeding,
+                StatusState::Conflict => IpamState::Conflict,
+            },
+            reason: view.status.reason.clone(),
+            range: vec![IpNet::V4(self.parts.config.range4), IpNet::V6(self.parts.config.range6)],
+            owned: view.status.owned,
+            allocated: view.status.allocated,
+        }
+    }
+
+    /// `GET /v1/ipam`
+    pub fn ipam(&self) -> Ipam {
+        let view = self.parts.allocator.view();
+        let records = self.records();
+        let states: BTreeMap<PeerId, PeerState> =
+            self.gossip.members().map(|member| (member.id, state_model(member.state))).collect();
+        let whole = 2f64.powi(i32::from(32 - self.parts.config.range4.prefix_len()));
+        let peer = |(id, parts): (&PeerId, &Vec<ipnet::Ipv4Net>)| {
+            let owned = parts.iter().map(|part| 1u64 << (32 - part.prefix_len())).sum::<u64>();
+            IpamPeer {
+                id: *id,
+                nickname: self.nickname(&records, *id),
+                owned,
+                share: owned as f64 / whole,
+                state: if *id == self.me() {
+                    PeerState::Alive
+                } else {
+                    states.get(id).copied().unwrap_or(PeerState::Dead)
+                },
+                parts: parts.iter().map(|part| IpNet::V4(*part)).collect(),
+            }
+        };
+        let mut peers: Vec<_> = view.ownership.iter().map(peer).collect();
+        peers.sort_by_key(|peer| (peer.id != self.me(), peer.id));
+        Ipam { api: API_VERSION, summary: self.ipam_summary(), peers, leases: self.leases() }
+    }
+
+    /// `GET /v1/pods`
+    pub fn leases(&self) -> Vec<LeaseModel> {
+        let view = self.parts.allocator.view();
+        view.leases.iter().filter(|lease| !lease.is_node()).map(|lease| self.lease_model(lease)).collect()
+    }
+
+    /// One lease for whoever makes the link.
+    pub fn lease_model(&self, lease: &Lease) -> LeaseModel {
+        let host_interface = host_interface(lease);
+        LeaseModel {
+            sandbox: lease.name.sandbox.clone(),
+            interface: lease.name.interface.clone(),
+            netns: lease.netns.clone(),
+            pod: PodIdentity {
+                namespace: lease.pod.namespace.clone(),
+                name: lease.pod.name.clone(),
+                labels: lease.pod.labels.clone(),
+            },
+            routed: self.confirmed.contains(&host_interface),
+            host_interface,
+            addresses: lease.pod.addresses.clone(),
+            mtu: self.parts.mtu,
+            gateway4: GATEWAY4.into(),
+            gateway6: GATEWAY6.into(),
+        }
+    }
+
+    /// The lease of one sandbox and interface.
+    pub fn find_lease(&self, sandbox: &str, interface: &str) -> Option<LeaseModel> {
+        let view = self.parts.allocator.view();
+        let named = |lease: &&Lease| lease.name.sandbox == sandbox && lease.name.interface == interface;
+        view.leases.iter().find(named).map(|lease| self.lease_model(lease))
+    }
+}
+
+fn named(target: TargetStatus) -> Option<String> {
+    match target.key {
+        TargetKey::Named(target) => Some(target.to_string()),
+        TargetKey::Endpoint(..) => None,
+    }
+}
+
+fn count<T: Ord>(states: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = BTreeMap::new();
+    for state in states {
+        *counts.entry(state).or_default() += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use meshwork_wire::record::{PodKey, PodRecord};
+
+    use super::*;
+    use crate::kernel::is_pod_link;
+
+    #[test]
+    fn host_ends_are_named_by_sandbox_and_interface() {
+        let lease = |sandbox: &str, interface: &str| Lease {
+            name: PodKey { sandbox: sandbox.to_owned(), interface: interface.to_owned() },
+            netns: String::new(),
+            pod: PodRecord {
+                namespace: String::new(),
+                name: String::new(),
+                labels: BTreeMap::new(),
+                addresses: Vec::new(),
+            },
+        };
+        let names = [lease("a", "eth0"), lease("a", "eth1"), lease("ae", "th0")].map(|lease| host_interface(&lease));
+        assert!(names.iter().all(|name| is_pod_link(name)), "{names:?}");
+        assert!(names[0] != names[1] && names[0] != names[2]);
+    }
+}

@@ -1,0 +1,9 @@
+//! Random bytes from the cryptographic library.
+
+/// Fills the buffer.
+///
+/// # Panics
+/// When the kernel gives no randomness: nothing that a node does is safe then.
+pub(crate) fn fill(bytes: &mut [u8]) {
+    aws_lc_rs::rand::fill(bytes).expect("the kernel's random source works");
+}

@@ -1,0 +1,120 @@
+//! Control links between two endpoints on loopback.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshwork_identity::{Identity, Secret, Secrets};
+use meshwork_router::config::Target;
+use meshwork_router::control::dialer::TargetKey;
+use meshwork_router::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkSender, QueueSink};
+use meshwork_sys::udp::{ReceiveBatch, UdpSocket};
+use meshwork_tunnel::ControlSink;
+use meshwork_wire::Incarnation;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Far more than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Side {
+    identity: Identity,
+    endpoint: ControlEndpoint,
+    events: mpsc::Receiver<LinkEvent>,
+    address: SocketAddr,
+}
+
+impl Side {
+    fn new(seed: u8, secret: u8) -> Self {
+        let identity = Identity::from_seed([seed; 32]);
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port"));
+        let (address, queue) = (socket.local_address(), Arc::new(ControlQueue::default()));
+        feed(Arc::clone(&socket), Arc::clone(&queue));
+        let (sender, events) = mpsc::channel(16);
+        let endpoint =
+            ControlEndpoint::start(&identity, Incarnation(1), secrets(secret), &[seed; 32], socket, queue, sender)
+                .expect("started");
+        Self { identity, endpoint, events, address }
+    }
+
+    fn dial(&self, other: &Self) {
+        let target = Target { host: other.address.ip().to_string(), port: other.address.port() };
+        self.endpoint.dial(TargetKey::Named(target));
+    }
+
+    async fn event(&mut self) -> LinkEvent {
+        timeout(PATIENCE, self.events.recv()).await.expect("in time").expect("an event")
+    }
+
+    async fn link(&mut self) -> LinkSender {
+        match self.event().await {
+            LinkEvent::Up(link) => *link,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn secrets(byte: u8) -> Secrets {
+    Secrets::new(vec![Secret::generate([byte; 32])]).expect("one secret")
+}
+
+/// Stands in for the tunnel's inbound thread: looks again after a moment. It lives as long as the process.
+fn feed(socket: Arc<UdpSocket>, queue: Arc<ControlQueue>) {
+    std::thread::spawn(move || {
+        let (mut batch, mut sink) = (ReceiveBatch::new(8), QueueSink(queue));
+        while let Ok(arrived) = socket.receive(&mut batch) {
+            if arrived == 0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            for arrival in batch.arrivals() {
+                let (from, to) = (arrival.from, arrival.to);
+                arrival.bytes.chunks(arrival.segment_size).for_each(|datagram| sink.datagram(datagram, from, to));
+            }
+        }
+    });
+}
+
+#[tokio::test]
+async fn who_dials_with_another_secret_learns_why_it_is_refused() {
+    let (mut one, other) = (Side::new(1, 1), Side::new(2, 9));
+    one.dial(&other);
+    let LinkEvent::DialFailed(_, error) = one.event().await else { panic!("a stranger was admitted") };
+    assert!(error.to_string().contains("does not know our secret"), "{error}");
+    assert_eq!(other.endpoint.refused(), (1, 0));
+}
+
+#[tokio::test]
+async fn both_ends_keep_the_same_of_two_links_dialled_from_one_side() {
+    let (mut one, mut other) = (Side::new(1, 1), Side::new(2, 1));
+    for _ in 0..4 {
+        one.dial(&other);
+        one.dial(&other);
+        let ours = (one.link().await, one.link().await);
+        let theirs = (other.link().await, other.link().await);
+        let drops = |(first, second): &(LinkSender, LinkSender), me: &Side| {
+            let me = me.identity.peer_id();
+            assert_ne!(first.outranks(second, me), second.outranks(first, me));
+            if first.outranks(second, me) { second.id } else { first.id }
+        };
+        let (dropped_here, dropped_there) = (drops(&ours, &one), drops(&theirs, &other));
+        let loser = if ours.0.id == dropped_here { &ours.0 } else { &ours.1 };
+        loser.close(0);
+        let LinkEvent::Down(id, _) = other.event().await else { panic!("no other link ends") };
+        assert_eq!(id, dropped_there);
+        assert!(matches!(one.event().await, LinkEvent::Down(id, _) if id == dropped_here));
+        ours.0.close(0);
+        ours.1.close(0);
+        one.event().await;
+        other.event().await;
+    }
+}
+
+#[tokio::test]
+async fn changed_secrets_disown_links_of_the_old_ones() {
+    let (mut one, other) = (Side::new(1, 1), Side::new(2, 1));
+    one.dial(&other);
+    let link = one.link().await;
+    assert!(one.endpoint.accepts(link.key_id));
+    one.endpoint.set_secrets(secrets(2));
+    assert!(!one.endpoint.accepts(link.key_id));
+}

@@ -1,0 +1,167 @@
+//! Kernel objects in a namespace of their own, with `ip` and `nft` as witnesses. Needs root.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meshwork_router::kernel::desired::Overlay;
+use meshwork_router::kernel::driver::KernelDriver;
+use meshwork_router::kernel::{TUN_NAME, purge, underlay};
+use meshwork_sys::netlink::{Netlink, Veth};
+use meshwork_sys::netns::{self, NetNs};
+use meshwork_sys::tun::{Tun, TunOptions};
+use meshwork_wire::PeerId;
+
+const POD_LINK: &str = "mw0123456789a";
+
+/// A namespace that goes with the test.
+struct Sandbox {
+    name: String,
+    netns: NetNs,
+}
+
+impl Sandbox {
+    fn new(test: &str) -> Self {
+        let name = format!("mwt-router-{test}-{}", std::process::id());
+        let netns = netns::create(&name).expect("a namespace; this test needs root");
+        Self { name, netns }
+    }
+
+    /// Runs a test's body inside.
+    fn run(&self, body: impl FnOnce() + Send) {
+        self.netns.run(body).expect("entered");
+    }
+
+    fn see(&self, program: &str, arguments: &[&str]) -> String {
+        let arguments = ["netns", "exec", self.name.as_str(), program].into_iter().chain(arguments.iter().copied());
+        let output = Command::new("ip").args(arguments).output().expect("ip runs");
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn everything(&self) -> String {
+        [
+            self.see("ip", &["-o", "link"]),
+            self.see("ip", &["-o", "addr", "show", "dev", "lo"]),
+            self.see("ip", &["route", "show", "proto", "83"]),
+            self.see("ip", &["-6", "route", "show", "proto", "83"]),
+            self.see("ip", &["nexthop"]),
+            self.see("nft", &["list", "ruleset"]),
+        ]
+        .concat()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        netns::remove(&self.name).expect("removed");
+    }
+}
+
+fn overlay() -> Arc<Overlay> {
+    let peer_prefixes = ["10.40.0.0/13", "fd4d:6573:6877:2::/112"];
+    let pod = vec!["10.32.0.2".parse().expect("an address"), "fd4d:6573:6877:1::2".parse().expect("an address")];
+    Arc::new(Overlay {
+        range4: "10.32.0.0/12".parse().expect("a prefix"),
+        range6: "fd4d:6573:6877::/48".parse().expect("a prefix"),
+        own4: "10.32.0.1".parse().ok(),
+        own6: "fd4d:6573:6877:1::1".parse().ok(),
+        local: BTreeSet::from(["10.32.0.0/13".parse().expect("a prefix")]),
+        peers: BTreeMap::from([(
+            PeerId([1; 16]),
+            peer_prefixes.iter().map(|prefix| prefix.parse().expect("a prefix")).collect(),
+        )]),
+        pods: BTreeMap::from([(POD_LINK.to_owned(), pod)]),
+        mtu: 1400,
+    })
+}
+
+/// The TUN, a pod's link and the driver with the overlay applied.
+fn set_up() -> (Tun, KernelDriver) {
+    let mut netlink = Netlink::connect().expect("netlink");
+    underlay::prepare(&mut netlink).expect("prepared");
+    let tun = Tun::open(TUN_NAME, TunOptions { persistent: true }).expect("a TUN");
+    underlay::prepare_tun(&mut netlink).expect("prepared");
+    netlink.create_veth(&Veth::new(POD_LINK, "pod")).expect("a link");
+    let driver = KernelDriver::start(Netlink::connect().expect("netlink")).expect("a thread");
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime")
+        .block_on(driver.route_pod(POD_LINK.to_owned(), overlay()))
+        .expect("routed");
+    (tun, driver)
+}
+
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not come true");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn ip_and_nft_see_what_the_mesh_asked_for() {
+    let sandbox = Sandbox::new("asked");
+    sandbox.run(|| {
+        let (_tun, driver) = set_up();
+        let routes = sandbox.see("ip", &["route", "show", "proto", "83"]);
+        for route in [
+            "10.32.0.0/12 dev meshwork0 scope link src 10.32.0.1",
+            "unreachable 10.32.0.0/12 metric 4294967295",
+            "unreachable 10.32.0.0/13",
+            "10.32.0.2 dev mw0123456789a scope link src 10.32.0.1",
+        ] {
+            assert!(routes.contains(route), "{route} is missing of:\n{routes}");
+        }
+        assert!(routes.lines().any(|line| line.starts_with("10.40.0.0/13 nhid")), "{routes}");
+        let nexthops = sandbox.see("ip", &["nexthop"]);
+        assert_eq!(nexthops.matches("dev meshwork0").count(), 2, "{nexthops}");
+        let table = sandbox.see("nft", &["list", "table", "inet", "meshwork"]);
+        assert!(table.contains("\"mw0123456789a\" . 10.32.0.2"), "{table}");
+        let neighbours = sandbox.see("ip", &["neigh", "show", "dev", POD_LINK]);
+        assert_eq!(neighbours.matches("PERMANENT").count(), 2, "{neighbours}");
+        driver.stop();
+    });
+}
+
+#[test]
+fn a_state_that_stands_is_left_alone_and_a_damaged_one_is_mended() {
+    let sandbox = Sandbox::new("mended");
+    sandbox.run(|| {
+        let (_tun, driver) = set_up();
+        driver.apply(overlay());
+        sandbox.see("ip", &["route", "del", "10.40.0.0/13"]);
+        eventually("a deleted route comes back", || {
+            sandbox.see("ip", &["route", "show", "10.40.0.0/13"]).contains("nhid")
+        });
+        let repairs = driver.health().repairs;
+        assert!(repairs >= 1, "the repair is counted");
+        sandbox.see("nft", &["flush", "ruleset"]);
+        eventually("a flushed table comes back", || sandbox.see("nft", &["list", "ruleset"]).contains("@overlay4"));
+        eventually("the second repair is counted", || driver.health().repairs > repairs);
+        assert_eq!(driver.health().repairs, repairs + 1, "nothing else was found changed in the meantime");
+        driver.stop();
+    });
+}
+
+#[test]
+fn purge_leaves_nothing_of_ours_and_everything_of_others() {
+    let sandbox = Sandbox::new("purge");
+    sandbox.run(|| {
+        sandbox.see("ip", &["link", "add", "other0", "type", "veth", "peer", "name", "other1"]);
+        sandbox.see("ip", &["link", "set", "other0", "up"]);
+        sandbox.see("ip", &["route", "add", "192.0.2.0/24", "dev", "other0"]);
+        sandbox.see("nft", &["add table inet other"]);
+        let before = sandbox.everything();
+        let (tun, driver) = set_up();
+        assert!(sandbox.everything().contains(TUN_NAME), "there is something to purge");
+        driver.stop();
+        drop(tun);
+        purge::purge(&mut Netlink::connect().expect("netlink")).expect("purged");
+        assert_eq!(sandbox.everything(), before);
+        assert!(sandbox.see("ip", &["route"]).contains("192.0.2.0/24"));
+        purge::purge(&mut Netlink::connect().expect("netlink")).expect("a second time, with nothing to do");
+    });
+}
