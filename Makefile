@@ -1,0 +1,45 @@
+# The chores of this repository. `make demo` and `make test` need nothing run before them.
+
+SHELL := /bin/sh
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
+# Absolute, since tests run in their crate's folder.
+BIN := $(abspath $(TARGET)/bin)
+TEST_BIN := $(abspath $(TARGET)/test-bin)
+
+# Randomised tests run a tenth of their schedules unless MESHWORK_SCHEDULES says how many; this many are a full run.
+FULL_SCHEDULES := 2000
+# Namespaces, TUN devices and nftables need root; everything else does not.
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=KEEP,MESHWORK_SEED,MESHWORK_SCHEDULES)
+
+.PHONY: setup build demo test test-long bench lint clean
+
+setup:
+	@scripts/setup
+
+build: setup
+	scripts/build release $(BIN)
+
+demo: build
+	@$(ROOT) $(BIN)/meshlab demo
+
+test: setup
+	scripts/build dev $(TEST_BIN)
+	MESHWORK_BIN=$(TEST_BIN) cargo test --locked --workspace --no-fail-fast
+
+test-long:
+	MESHWORK_SCHEDULES=$(FULL_SCHEDULES) $(MAKE) test
+
+bench: build
+	$(ROOT) $(BIN)/meshlab bench --results bench/RESULTS.md --cache .cache
+
+lint:
+	@scripts/setup lint
+	cargo fmt --all -- --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	@scripts/setup deny
+	cargo deny --locked check bans licenses sources
+
+clean:
+	cargo clean
+	rm -rf .cache

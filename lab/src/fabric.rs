@@ -1,0 +1,91 @@
+//! The network between the hosts: a namespace that routes, and a table of its own that says which pairs are cut.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use meshwork_sys::netlink::{InterfaceAddress, Netlink, Route, Scope, Veth};
+use meshwork_sys::nft;
+
+use crate::error::{Error, Result};
+use crate::namespace::Namespace;
+use crate::topology::{HOST_LINK, HostNumber, LabName, PREFIX4, PREFIX6};
+
+/// Cut pairs are elements of one set, so that cutting and healing are one transaction each and cost nothing per pair.
+const TABLE: &str = "\
+table inet meshlab {
+    set cut { type ifname . ifname; }
+    chain forward {
+        type filter hook forward priority 0; policy accept;
+        iifname . oifname @cut counter drop
+    }
+}
+";
+
+/// The routing namespace between the hosts.
+#[derive(Debug)]
+pub struct Fabric {
+    namespace: Namespace,
+}
+
+impl Fabric {
+    pub(crate) fn create(lab: &LabName) -> Result<Self> {
+        let namespace = Namespace::create(lab.fabric())?;
+        namespace.sysctl("net.ipv4.ip_forward", "1")?;
+        namespace.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        namespace.run(|| nft::apply(TABLE))??;
+        Ok(Self { namespace })
+    }
+
+    pub(crate) fn existing(lab: &LabName) -> Self {
+        Self { namespace: Namespace::existing(lab.fabric()) }
+    }
+
+    /// The namespace, where everything between hosts can be seen.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Links a host's namespace to the fabric, with addresses and default routes of both families.
+    pub(crate) fn attach(&self, host: HostNumber, namespace: &Namespace) -> Result<()> {
+        let link = host.to_string();
+        let mut fabric = self.namespace.netlink()?;
+        fabric.create_veth(&Veth { peer_netns: Some(&namespace.open()?), ..Veth::new(&link, HOST_LINK) })?;
+        configure(&mut fabric, &link, host.gateway4(), host.gateway6())?;
+
+        let mut inside = namespace.netlink()?;
+        configure(&mut inside, HOST_LINK, host.address4(), host.address6())?;
+        let defaults: [(IpNet, IpAddr); 2] =
+            [(Ipv4Net::default().into(), host.gateway4().into()), (Ipv6Net::default().into(), host.gateway6().into())];
+        for (destination, gateway) in defaults {
+            inside.replace_route(&Route { gateway: Some(gateway), ..Route::new(destination) })?;
+        }
+        Ok(())
+    }
+
+    /// Drops everything between two hosts, both ways and in both families, until [`Self::heal`].
+    ///
+    /// # Errors
+    /// When the kernel refuses the rule.
+    pub fn cut(&self, one: HostNumber, other: HostNumber) -> Result<()> {
+        let elements = format!("add element inet meshlab cut {{ \"{one}\" . \"{other}\", \"{other}\" . \"{one}\" }}\n");
+        Ok(self.namespace.run(|| nft::apply(&elements))??)
+    }
+
+    /// Lets everything pass again.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn heal(&self) -> Result<()> {
+        Ok(self.namespace.run(|| nft::apply("flush set inet meshlab cut\n"))??)
+    }
+}
+
+fn configure(netlink: &mut Netlink, link: &str, address4: Ipv4Addr, address6: Ipv6Addr) -> Result<()> {
+    let index = netlink.link(link)?.map(|found| found.index);
+    let index = index.ok_or_else(|| Error::Unproven(format!("link {link} vanished while the lab was being made")))?;
+    for net in [IpNet::new_assert(address4.into(), PREFIX4), IpNet::new_assert(address6.into(), PREFIX6)] {
+        netlink.add_address(index, &InterfaceAddress { net, scope: Scope::Global, nodad: true })?;
+    }
+    Ok(netlink.set_up(index)?)
+}

@@ -1,0 +1,61 @@
+//! Many Meshwork hosts on one machine, in network namespaces.
+//!
+//! A [`Lab`] is a fabric namespace that routes between host namespaces; each [`Host`] has its own daemon, state, socket and
+//! pods. Links can be cut and healed, daemons killed and frozen, and [`Capture`] shows what is on the wire. Tests, the demo
+//! and the benches stand on it and read like a topology:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), meshwork_lab::Error> {
+//! use std::time::Duration;
+//! use meshwork_lab::Lab;
+//!
+//! let lab = Lab::build("story")?.hosts(3).up()?;
+//! let one = lab.host(1).pod("one")?;
+//! let two = lab.host(2).pod("two")?;
+//! assert_eq!(one.ping(two.ipv4()?)?.received, 1);
+//!
+//! lab.cut(1, 2)?;
+//! lab.heal()?;
+//! lab.host(3).kill()?;
+//! lab.host(3).start()?;
+//! lab.wait_until_ready(Duration::from_secs(3))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything of a lab carries its name, so labs run side by side, and [`remains::clear`] takes away what any of them left.
+//! It needs root, and the programs of the same build ([`Programs`]).
+
+pub mod bench;
+mod capture;
+pub mod cni;
+pub mod demo;
+mod error;
+mod fabric;
+mod host;
+pub mod interrupt;
+mod iperf;
+mod lab;
+mod namespace;
+pub mod pcap;
+mod ping;
+mod pod;
+mod programs;
+mod readiness;
+pub mod remains;
+pub mod say;
+mod table;
+pub mod topology;
+mod wait;
+
+pub use capture::Capture;
+pub use error::{Error, Result};
+pub use fabric::Fabric;
+pub use host::Host;
+pub use iperf::{Iperf, Throughput};
+pub use lab::{Builder, Lab};
+pub use namespace::{Namespace, Running};
+pub use ping::{Answers, MAX_MARKER, Ping};
+pub use pod::Pod;
+pub use programs::Programs;
+pub use wait::{Look, eventually};

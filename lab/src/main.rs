@@ -1,0 +1,181 @@
+//! `meshlab`: labs from the command line.
+
+mod list;
+
+use std::env;
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use meshwork_lab::topology::LabName;
+use meshwork_lab::{Lab, bench, complain, demo, interrupt, remains, say};
+
+/// What shells expect of a program that ended by SIGINT.
+const INTERRUPTED: u8 = 130;
+/// The same for one whose output nobody reads any more (SIGPIPE).
+const UNHEARD: u8 = 141;
+
+/// Many Meshwork hosts on one machine, in network namespaces.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Makes a lab whose hosts are one mesh, and leaves it running.
+    Up {
+        /// How many hosts: h1 to hN.
+        #[arg(long)]
+        hosts: u16,
+        #[command(flatten)]
+        lab: Which,
+    },
+    /// Takes a lab away, also what an interrupted one left.
+    Down(Which),
+    /// Runs a command on a host, or in a pod given as HOST/POD.
+    Exec {
+        /// Host or HOST/POD.
+        host: String,
+        #[command(flatten)]
+        lab: Which,
+        /// Program and arguments.
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Makes a pod on a host and prints its addresses.
+    Pod {
+        /// Host.
+        host: String,
+        /// Name of the pod; else the first free one of p1, p2, …
+        name: Option<String>,
+        #[command(flatten)]
+        lab: Which,
+    },
+    /// Drops everything between two hosts.
+    Cut {
+        /// One host.
+        one: String,
+        /// The other.
+        other: String,
+        #[command(flatten)]
+        lab: Which,
+    },
+    /// Mends every cut.
+    Heal(Which),
+    /// Lists labs with their hosts and pods.
+    Ls,
+    /// Builds a mesh of three hosts from nothing, proves what it promises and takes it away (KEEP=1 leaves it running).
+    Demo,
+    /// Measures the encrypted path beside its rivals, on one fabric and in one run.
+    Bench {
+        /// Markdown file that gets the table.
+        #[arg(long, default_value = "bench/RESULTS.md")]
+        results: PathBuf,
+        /// Folder that rivals are built in.
+        #[arg(long, default_value = ".cache")]
+        cache: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Which {
+    /// Name of the lab.
+    #[arg(long = "name", value_name = "LAB", default_value = "lab")]
+    lab: String,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().verb) {
+        Ok(code) => code,
+        Err(_) if say::is_closed() => ExitCode::from(UNHEARD),
+        Err(error) => {
+            complain!("meshlab: {error:#}");
+            if interrupt::check().is_err() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::Up { hosts, lab } => up(hosts, &lab.lab),
+        Verb::Down(lab) => done(remains::clear(&LabName::new(&lab.lab)?)),
+        Verb::Exec { host, lab, command } => exec(&lab.lab, &host, &command),
+        Verb::Pod { host, name, lab } => pod(&lab.lab, &host, name),
+        Verb::Cut { one, other, lab } => cut(&lab.lab, &one, &other),
+        Verb::Heal(lab) => done(Lab::open(&lab.lab)?.heal()),
+        Verb::Ls => done(list::print()),
+        Verb::Demo => Ok(exit_code(demo::run(env::var_os("KEEP").is_some_and(|keep| keep == "1"))?)),
+        Verb::Bench { results, cache } => done(bench::run(&cache, &results)),
+    }
+}
+
+fn done(outcome: meshwork_lab::Result<()>) -> Result<ExitCode> {
+    outcome?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit_code(proven: bool) -> ExitCode {
+    if proven { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn up(hosts: u16, name: &str) -> Result<ExitCode> {
+    interrupt::end_lab_on_signal(&LabName::new(name)?)?;
+    let lab = Lab::build(name)?.hosts(hosts).up()?;
+    say!("lab {name}: {hosts} hosts are one mesh after {:.2} s", lab.formed_in().as_secs_f64());
+    for host in lab.hosts() {
+        say!("  {}  {}  {}", host.number(), host.underlay()[0], host.socket().display());
+    }
+    say!("take it down with: meshlab down --name {name}");
+    lab.leave_running();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exec(lab: &str, place: &str, command: &[OsString]) -> Result<ExitCode> {
+    let lab = Lab::open(lab)?;
+    let (host, pod) = place.split_once('/').map_or((place, None), |(host, pod)| (host, Some(pod)));
+    let host = lab.host_named(host)?;
+    let namespace = match pod {
+        Some(pod) => host.pod_namespace(pod)?,
+        None => host.namespace().clone(),
+    };
+    let (program, arguments) = command.split_first().context("no command was given")?;
+    let mut inside = namespace.command(program)?;
+    // Only returns when the program cannot be started.
+    let error = inside.args(arguments).stdin(std::process::Stdio::inherit()).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.to_string_lossy()))
+}
+
+fn pod(lab: &str, host: &str, name: Option<String>) -> Result<ExitCode> {
+    let lab = Lab::open(lab)?;
+    let host = lab.host_named(host)?;
+    let taken = host.pod_names()?;
+    let free = || (1_u32..).map(|number| format!("p{number}")).find(|name| !taken.contains(name)).unwrap_or_default();
+    let pod = host.pod(&name.unwrap_or_else(free))?;
+    let addresses: Vec<_> = pod.addresses().iter().map(ToString::to_string).collect();
+    say!("{}  {}  {}", pod.name(), pod.namespace().name(), addresses.join("  "));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn cut(lab: &str, one: &str, other: &str) -> Result<ExitCode> {
+    let lab = Lab::open(lab)?;
+    let (one, other) = (lab.host_named(one)?.number(), lab.host_named(other)?.number());
+    done(lab.fabric().cut(one, other))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

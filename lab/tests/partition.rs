@@ -1,0 +1,57 @@
+//! Links come and go: a cut pair is apart, everybody else is not, and a healed pair finds together by itself.
+
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
+
+use std::time::Duration;
+
+use meshwork_api::model::{Peers, Status};
+use meshwork_lab::{Host, Lab, Look, Pod, eventually};
+
+/// QUIC notices after 10 s, and dialling again begins at once.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_cut_pair_is_apart_until_it_is_healed() {
+    let lab = Lab::build("partition").unwrap().hosts(3).up().unwrap();
+    let pods: Vec<Pod> = lab.hosts().iter().map(|host| host.pod("pod").unwrap()).collect();
+    assert!(answers(&pods[0], &pods[1]));
+
+    lab.cut(1, 2).unwrap();
+    assert!(!answers(&pods[0], &pods[1]));
+    assert!(answers(&pods[0], &pods[2]) && answers(&pods[2], &pods[1]), "the third host reaches both");
+
+    lab.heal().unwrap();
+    wait_for("the healed pair", || answers(&pods[0], &pods[1]) && answers(&pods[1], &pods[0]));
+    lab.wait_until_ready(DEADLINE).unwrap();
+}
+
+#[test]
+fn a_node_that_knows_nobody_joins_when_it_is_told_an_address() {
+    let lab = Lab::build("connect").unwrap().hosts(2).begins(2, &["--ipam-init", "join"]).without_daemons().unwrap();
+    let (mesh, alone) = (lab.host(1), lab.host(2));
+    let target = mesh.underlay()[0].to_string();
+    mesh.start().unwrap();
+    alone.start().unwrap();
+    wait_for("a daemon that listens", || alone.get::<Status>("/v1/status").is_ok());
+    assert!(!alone.get::<Status>("/v1/status").unwrap().ready, "there is no ring to take addresses from");
+
+    alone.meshctl(&["connect", &target]).unwrap();
+    lab.wait_until_ready(DEADLINE).unwrap();
+    assert_eq!((members(mesh), members(alone)), (2, 2));
+    assert_eq!(alone.get::<Status>("/v1/status").unwrap().targets.len(), 1);
+
+    alone.meshctl(&["forget", &target]).unwrap();
+    assert!(alone.get::<Status>("/v1/status").unwrap().targets.is_empty());
+}
+
+fn members(host: &Host) -> usize {
+    host.get::<Peers>("/v1/peers").unwrap().peers.len()
+}
+
+fn answers(from: &Pod, to: &Pod) -> bool {
+    to.addresses().iter().all(|&address| from.ping(address).unwrap().received == 1)
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    eventually(DEADLINE, what, || Ok(if holds() { Look::Done(()) } else { Look::Missing("it".into()) })).unwrap();
+}
