@@ -1,5 +1,11 @@
 //! Echo requests with a payload that can be found again in a capture.
+//!
+//! Each request is told from the others by its sequence number, and the last one is waited for as long as it deserves:
+//! `ping -W` holds only while nothing was answered at all, and gives the last request two round trips otherwise, which
+//! counts an answer as lost when the machine merely paused. `ping -w` waits, but goes on asking meanwhile; those requests
+//! are beyond the count and are not counted.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -24,16 +30,14 @@ pub struct Ping {
 /// What came back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Answers {
-    /// Requests sent.
-    pub sent: u32,
-    /// Answers received.
+    /// Requests that were answered, each counted once.
     pub received: u32,
     /// Mean round trip in microseconds; nothing without answers.
     pub average_us: Option<f64>,
 }
 
 impl Ping {
-    /// One request, waited for a second.
+    /// One request, waited for a second at least.
     #[must_use]
     pub fn to(address: impl Into<IpAddr>) -> Self {
         Self {
@@ -69,11 +73,13 @@ impl Ping {
     /// Command line of this question.
     #[must_use]
     pub fn line(&self) -> Vec<String> {
-        let mut line: Vec<String> = ["ping", "-n", "-q", "-s"].map(str::to_owned).into();
+        let mut line: Vec<String> = ["ping", "-n", "-s"].map(str::to_owned).into();
         line.push(PAYLOAD.to_string());
         line.extend(["-c".into(), self.count.to_string()]);
         line.extend(["-i".into(), format!("{:.3}", self.every.as_secs_f64())]);
-        line.extend(["-W".into(), format!("{:.3}", self.patience.as_secs_f64())]);
+        // Whole seconds are all that it takes.
+        let deadline = (self.every * self.count + self.patience).as_secs_f64().ceil();
+        line.extend(["-w".into(), format!("{deadline:.0}")]);
         line.extend(self.marker.iter().flat_map(|marker| ["-p".into(), marker.clone()]));
         line.push(self.address.to_string());
         line
@@ -86,7 +92,7 @@ impl Ping {
     pub fn run(&self, namespace: &Namespace) -> Result<Answers> {
         let output = namespace.output(self.line())?;
         let printed = both(&output);
-        parse(&printed).ok_or_else(|| Error::Unreadable {
+        parse(&printed, self.count).ok_or_else(|| Error::Unreadable {
             program: "ping",
             why: "no statistics".into(),
             output: format!("{printed} ({})", output.status),
@@ -94,37 +100,57 @@ impl Ping {
     }
 }
 
-/// `3 packets transmitted, 3 received, 0% packet loss, time 40ms` and `rtt min/avg/max/mdev = 0.1/0.2/0.3/0.0 ms`.
-fn parse(printed: &str) -> Option<Answers> {
-    let counts = printed.lines().find(|line| line.contains("packets transmitted"))?;
-    let number_before = |word: &str| {
-        let part = counts.split(',').find(|part| part.contains(word))?;
-        part.split_whitespace().next()?.parse().ok()
-    };
-    let (sent, received) = (number_before("transmitted")?, number_before("received")?);
+/// `128 bytes from 10.32.0.2: icmp_seq=1 ttl=62 time=0.5 ms` for each answer, at the end `3 packets transmitted, …` and
+/// `rtt min/avg/max/mdev = 0.1/0.2/0.3/0.0 ms`. Answers beyond the first `count` requests are none of ours.
+fn parse(printed: &str, count: u32) -> Option<Answers> {
+    printed.lines().find(|line| line.contains("packets transmitted"))?;
+    let answered: BTreeSet<u32> = printed.lines().filter_map(sequence).filter(|number| *number <= count).collect();
     let round_trips = printed.lines().find_map(|line| line.trim().strip_prefix("rtt min/avg/max/mdev = "));
     let average_ms = round_trips.and_then(|line| line.split('/').nth(1)?.parse::<f64>().ok());
-    Some(Answers { sent, received, average_us: average_ms.map(|average| average * 1000.0) })
+    let received = u32::try_from(answered.len()).ok()?;
+    Some(Answers { received, average_us: average_ms.map(|average| average * 1000.0) })
+}
+
+/// Which request a line answers, if it is an answer and no error of some router.
+fn sequence(line: &str) -> Option<u32> {
+    let (_, rest) = line.contains(" bytes from ").then(|| line.split_once("icmp_seq="))??;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const THREE: &str = "PING 1.1.1.1 (1.1.1.1) 120(148) bytes of data.
+128 bytes from 1.1.1.1: icmp_seq=1 ttl=62 time=0.2 ms
+128 bytes from 1.1.1.1: icmp_seq=1 ttl=62 time=0.2 ms (DUP!)
+From 10.32.0.1 icmp_seq=2 Destination Host Unreachable
+128 bytes from 1.1.1.1: icmp_seq=3 ttl=62 time=31 ms
+128 bytes from 1.1.1.1: icmp_seq=4 ttl=62 time=0.1 ms
+
+--- 1.1.1.1 ping statistics ---
+4 packets transmitted, 3 received, +1 duplicates, +1 errors, 25% packet loss, time 40ms
+rtt min/avg/max/mdev = 0.1/0.25/31.0/0.0 ms
+";
+
     #[test]
-    fn statistics_are_read() {
-        let printed = "PING 1.1.1.1 (1.1.1.1) 120(148) bytes of data.\n\n--- 1.1.1.1 ping statistics ---\n3 packets \
-                       transmitted, 2 received, 33% packet loss, time 40ms\nrtt min/avg/max/mdev = 0.1/0.25/0.3/0.0 ms\n";
-        let answers = parse(printed).unwrap();
-        assert_eq!((answers.sent, answers.received, answers.average_us), (3, 2, Some(250.0)));
+    fn each_request_counts_once_and_those_beyond_the_count_do_not() {
+        let answers = parse(THREE, 3).unwrap();
+        assert_eq!((answers.received, answers.average_us), (2, Some(250.0)));
     }
 
     #[test]
     fn silence_has_no_round_trip() {
         let printed = "1 packets transmitted, 0 received, +1 errors, 100% packet loss, time 0ms";
-        let answers = parse(printed).unwrap();
-        assert_eq!((answers.sent, answers.received, answers.average_us), (1, 0, None));
-        assert!(parse("ping: connect: Network is unreachable").is_none());
+        let answers = parse(printed, 1).unwrap();
+        assert_eq!((answers.received, answers.average_us), (0, None));
+        assert!(parse("ping: connect: Network is unreachable", 1).is_none());
+    }
+
+    #[test]
+    fn the_last_request_is_waited_for_as_long_as_the_first() {
+        let line = Ping::to([1, 1, 1, 1]).count(60).line().join(" ");
+        assert!(line.contains("-c 60 -i 0.020 -w 3"), "{line}");
     }
 
     #[test]
