@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use meshwork_api::link::LinkMacs;
 use meshwork_sys::netlink::{InterfaceAddress, Netlink, Scope};
-use meshwork_sys::{nft, sysctl};
+use meshwork_sys::nft;
 use tokio::sync::oneshot;
 
 use super::desired::Overlay;
@@ -224,7 +224,7 @@ impl Worker {
     fn route_pod(&mut self, link: &str) -> Result<(), KernelError> {
         let Some(found) = self.netlink.link(link)? else { return Err(KernelError::NoLink(link.to_owned())) };
         let ipv6 = underlay::has_ipv6() && found.mtu >= SMALLEST_POD_MTU;
-        sysctl::write(&format!("net/ipv4/conf/{link}/rp_filter"), "0")?;
+        underlay::distrust(link)?;
         if ipv6 {
             self.netlink.set_address_generation_none(found.index)?;
         }

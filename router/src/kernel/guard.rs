@@ -81,12 +81,13 @@ fn line(script: &mut String, text: &str) {
     writeln!(script, "{text}").expect("writing to a string cannot fail");
 }
 
-/// A pod sends from its own addresses alone; an overlay source comes from a pod or out of the TUN.
+/// A pod sends from its own addresses alone and is no router; an overlay source comes from a pod or out of the TUN.
 fn sources(script: &mut String) {
     let pods = format!("iifname \"{POD_LINK_PREFIX}*\"");
     let drop = format!("counter name {WRONG_SOURCE} drop");
     rule(script, "sources", &format!("{pods} meta nfproto ipv4 iifname . ip saddr != @pods4 {drop}"));
     rule(script, "sources", &format!("{pods} ip6 saddr != {{ ::, fe80::/10 }} iifname . ip6 saddr != @pods6 {drop}"));
+    rule(script, "sources", &format!("{pods} icmpv6 type {{ nd-router-advert, nd-redirect }} {drop}"));
     for (selector, set) in [("ip saddr", "@overlay4"), ("ip6 saddr", "@overlay6")] {
         let elsewhere = outside("iifname");
         rule(script, "sources", &format!("{elsewhere} {selector} {set} counter name {CLEAR_BLOCKED} drop"));

@@ -117,7 +117,7 @@ pub fn prepare(netlink: &mut Netlink) -> Result<()> {
 /// What the kernel refuses.
 pub fn prepare_tun(netlink: &mut Netlink) -> Result<()> {
     let Some(device) = netlink.link(TUN_NAME)? else { return Ok(()) };
-    sysctl::write(&format!("net/ipv4/conf/{TUN_NAME}/rp_filter"), "0")?;
+    distrust(TUN_NAME)?;
     netlink.set_offload_limits(device.index, tun::GSO_MAX_SIZE, tun::GSO_MAX_SEGMENTS)?;
     if has_ipv6() {
         netlink.set_address_generation_none(device.index)?;
@@ -133,13 +133,31 @@ fn loosen_reverse_path_filter() -> Result<()> {
     Ok(())
 }
 
-/// A forwarding host ignores router advertisements unless told otherwise, and would lose its own default route.
+/// A forwarding host ignores router advertisements unless told otherwise, and would lose its own default route. Only
+/// for interfaces of the underlay: those that are made later begin with what `default` says, pod links among them.
 fn keep_router_advertisements() -> Result<()> {
     let Ok(interfaces) = std::fs::read_dir("/proc/sys/net/ipv6/conf") else { return Ok(()) };
     for name in interfaces.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        let underlay = !["all", "default", "lo", TUN_NAME].contains(&name.as_str()) && !is_pod_link(&name);
         let key = format!("net/ipv6/conf/{name}/accept_ra");
-        if name != "all" && sysctl::read(&key).is_ok_and(|value| value.trim() == "1") {
+        if underlay && sysctl::read(&key).is_ok_and(|value| value.trim() == "1") {
             sysctl::write(&key, "2")?;
+        }
+    }
+    Ok(())
+}
+
+/// Lets nobody behind an interface of the overlay move this host's routes or addresses: neither by router
+/// advertisements (RFC 4861, section 6.3.4) nor by redirects.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn distrust(name: &str) -> Result<()> {
+    sysctl::write(&format!("net/ipv4/conf/{name}/rp_filter"), "0")?;
+    sysctl::write(&format!("net/ipv4/conf/{name}/accept_redirects"), "0")?;
+    if has_ipv6() {
+        for setting in ["accept_ra", "autoconf", "accept_redirects"] {
+            sysctl::write(&format!("net/ipv6/conf/{name}/{setting}"), "0")?;
         }
     }
     Ok(())
