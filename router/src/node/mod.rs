@@ -188,8 +188,18 @@ pub async fn run(
     lost.map_or(Ok(()), Err)
 }
 
+/// Those of the links named that exist: a run that ended between lease and link leaves a lease without one.
+fn standing_links(netlink: &mut Netlink, names: impl Iterator<Item = String>) -> BTreeSet<String> {
+    let links = netlink.links().unwrap_or_else(|error| {
+        tracing::warn!(%error, "pods of the run before have to be attached again");
+        Vec::new()
+    });
+    let standing: BTreeSet<String> = links.into_iter().filter(|link| link.up).map(|link| link.name).collect();
+    names.filter(|name| standing.contains(name)).collect()
+}
+
 impl Node {
-    fn new(parts: Parts, now: Instant) -> Self {
+    fn new(mut parts: Parts, now: Instant) -> Self {
         let gossip = Gossip::new(Arc::clone(&parts.identity), parts.incarnation, now);
         let view = parts.allocator.view();
         // A restarted node keeps its address: what the run before left in the kernel stays in use meanwhile.
@@ -200,7 +210,7 @@ impl Node {
             dialer: Dialer::default(),
             links: BTreeMap::new(),
             peer_of_link: BTreeMap::new(),
-            confirmed: view.leases.iter().map(views::host_interface).collect(),
+            confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(views::host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
             stale: mesh::Stale::everything(),
             outranked: None,
