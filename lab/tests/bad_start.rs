@@ -108,6 +108,7 @@ fn refused(host: &Host, more: &[OsString], code: i32, words: &[&str]) -> String 
         assert!(said.contains(word), "{word:?} in: {said}");
     }
     nothing_left(host);
+    assert!(!host.state().exists(), "an identity was made for nothing");
     said
 }
 

@@ -1,8 +1,8 @@
 //! Start and end of the daemon.
 //!
-//! The order matters: configuration and privileges are judged first and touch nothing; the state directory is locked
-//! before anything else is opened; every port is bound before the first kernel object is made. So a daemon that cannot
-//! run leaves nothing half-made. On the way out links close and threads end, and kernel objects stay.
+//! The order matters: configuration, privileges and secrets are judged first and touch nothing; every port is bound
+//! before an identity is made, and the state directory is locked before the first kernel object is. So a daemon that
+//! cannot run leaves nothing half-made. On the way out links close and threads end, and kernel objects stay.
 
 mod error;
 mod secrets;
@@ -190,12 +190,13 @@ fn assemble(
 
 async fn open(config: &Config) -> Result<Opened, StartError> {
     let signals = Signals::take_over()?;
-    let state = NodeState::open(&config.state_dir, &mut crate::random::fill)?;
-    let secrets = secrets::make_or_read(config)?;
+    secrets::expect(config)?;
     let socket = Arc::new(bind(config.listen)?);
     let metrics = api::bind_metrics(config.metrics_listen)
         .await
         .map_err(|source| StartError::Metrics { address: config.metrics_listen, source })?;
+    let state = NodeState::open(&config.state_dir, &mut crate::random::fill)?;
+    let secrets = secrets::make_or_read(config)?;
     let api = api::socket::bind(&config.socket).await?;
     let path = SocketPath(config.socket.clone());
     let identity = state.identity();

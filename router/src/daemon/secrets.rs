@@ -1,5 +1,6 @@
 //! Secret files: made or read at start, read again at SIGHUP.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use meshwork_identity::Secrets;
@@ -10,19 +11,30 @@ use super::StartError;
 use crate::config::Config;
 use crate::node::NodeHandle;
 
-/// The secrets to use. A node that begins a mesh makes one; a node that joins must have been given it.
+/// Judges the secret files without making any: a node that joins must have been given one.
+pub(super) fn expect(config: &Config) -> Result<(), StartError> {
+    match missing(config) {
+        Some(default) if !config.peers.is_empty() => Err(StartError::NoSecret(default)),
+        Some(_) => Ok(()),
+        None => read(config).map(drop),
+    }
+}
+
+/// The secrets to use. A node that begins a mesh makes one.
 pub(super) fn make_or_read(config: &Config) -> Result<Secrets, StartError> {
-    let default = config.state_dir.join("secret");
-    if config.secret_files.is_empty() && !default.exists() {
-        if !config.peers.is_empty() {
-            return Err(StartError::NoSecret(default));
-        }
+    if let Some(default) = missing(config) {
         let mut random = [0; 32];
         crate::random::fill(&mut random);
         create_secret(&default, random)?;
         tracing::info!(path = %default.display(), "made a new mesh secret; copy it to the nodes that shall join");
     }
     read(config)
+}
+
+/// The default file, where it is to be used and does not exist.
+fn missing(config: &Config) -> Option<PathBuf> {
+    let default = config.state_dir.join("secret");
+    (config.secret_files.is_empty() && !default.exists()).then_some(default)
 }
 
 fn read(config: &Config) -> Result<Secrets, StartError> {
