@@ -1,8 +1,13 @@
 //! When hosts are one mesh: asked of their own control API, with an answer to "what is missing".
+//!
+//! Part of it is that all agree on who owns which addresses: until then a packet from a part that was just given away
+//! has a foreign source for whoever does not know it yet.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use meshwork_api::model::{Paths, PeerState, Peers, Status};
+use ipnet::IpNet;
+use meshwork_api::model::{Ipam, Paths, PeerState, Peers, Status};
 
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -18,9 +23,36 @@ pub(crate) fn wait(hosts: &[Host], deadline: Duration) -> Result<()> {
                 return Ok(Look::Missing(format!("{}: {missing}", host.number())));
             }
         }
-        Ok(Look::Done(()))
+        disagreement(hosts)
     });
     waited.map_err(|error| with_logs(error, hosts))
+}
+
+/// Whether all hosts see the same owners of the same parts.
+fn disagreement(hosts: &[Host]) -> Result<Look<()>> {
+    let mut first: Option<(&Host, Owners)> = None;
+    for host in hosts {
+        let seen = owners(host)?;
+        match &first {
+            Some((other, expected)) if *expected != seen => {
+                return Ok(Look::Missing(format!(
+                    "{}: it sees other owners of addresses than {}",
+                    host.number(),
+                    other.number()
+                )));
+            }
+            Some(_) => {}
+            None => first = Some((host, seen)),
+        }
+    }
+    Ok(Look::Done(()))
+}
+
+type Owners = BTreeMap<String, BTreeSet<IpNet>>;
+
+fn owners(host: &Host) -> Result<Owners> {
+    let ipam: Ipam = host.get("/v1/ipam")?;
+    Ok(ipam.peers.into_iter().map(|peer| (peer.id.to_string(), peer.parts.into_iter().collect())).collect())
 }
 
 /// What one host still lacks to be part of a mesh with `others` other hosts.

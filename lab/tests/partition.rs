@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use meshwork_api::model::{Peers, Status};
+use meshwork_api::model::{Connection, ConnectionState, Connections, Peers, Status};
 use meshwork_lab::{Host, Lab, Look, Pod, eventually};
 
 /// QUIC notices after 10 s, and dialling again begins at once.
@@ -17,11 +17,18 @@ fn a_cut_pair_is_apart_until_it_is_healed() {
     assert!(answers(&pods[0], &pods[1]));
 
     lab.cut(1, 2).unwrap();
+    let cut = Instant::now();
     assert!(!answers(&pods[0], &pods[1]));
     assert!(answers(&pods[0], &pods[2]) && answers(&pods[2], &pods[1]), "the third host reaches both");
+    let [one, two] = [lab.host(1), lab.host(2)];
+    wait_for("both ends to give the link up", || link_age(one, "h2").is_none() && link_age(two, "h1").is_none());
+    assert!(link_age(one, "h3").is_some() && link_age(two, "h3").is_some(), "the other links stand");
 
     lab.heal().unwrap();
     wait_for("the healed pair", || answers(&pods[0], &pods[1]) && answers(&pods[1], &pods[0]));
+    wait_for("a link anew", || link_age(one, "h2").is_some() && link_age(two, "h1").is_some());
+    let age = link_age(one, "h2").unwrap();
+    assert!(age < cut.elapsed().as_secs_f64(), "the link is {age} s old and outlived the cut");
     lab.wait_until_ready(DEADLINE).unwrap();
 }
 
@@ -42,6 +49,14 @@ fn a_node_that_knows_nobody_joins_when_it_is_told_an_address() {
 
     alone.meshctl(&["forget", &target]).unwrap();
     assert!(alone.get::<Status>("/v1/status").unwrap().targets.is_empty());
+}
+
+/// Age in seconds of the established link to a host.
+fn link_age(host: &Host, to: &str) -> Option<f64> {
+    let connections = host.get::<Connections>("/v1/connections").unwrap().connections;
+    let of_host =
+        |connection: &&Connection| connection.nickname == to && connection.state == ConnectionState::Established;
+    connections.iter().find(of_host).map(|connection| connection.age_s)
 }
 
 fn members(host: &Host) -> usize {
