@@ -11,6 +11,9 @@ FULL_SCHEDULES := 2000
 # Namespaces, TUN devices and nftables need root; everything else does not.
 ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=KEEP,MESHWORK_SEED,MESHWORK_SCHEDULES)
 
+# Tests are built as whoever calls and run as root.
+TEST_RUNNER := $(if $(ROOT),env CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER='$(ROOT) --preserve-env=MESHWORK_BIN')
+
 .PHONY: setup build demo test test-long bench lint clean
 
 setup:
@@ -24,7 +27,7 @@ demo: build
 
 test: setup
 	scripts/build dev $(TEST_BIN)
-	MESHWORK_BIN=$(TEST_BIN) cargo test --locked --workspace --no-fail-fast
+	MESHWORK_BIN=$(TEST_BIN) $(TEST_RUNNER) cargo test --locked --workspace --no-fail-fast
 
 test-long:
 	MESHWORK_SCHEDULES=$(FULL_SCHEDULES) $(MAKE) test

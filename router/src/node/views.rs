@@ -127,6 +127,13 @@ impl Node {
                 "interface {name} is named like the pod links of this node, so that nothing passes it: give it a name that does not begin with {POD_LINK_PREFIX}"
             ));
         }
+        let fits = self.parts.underlay.pod_mtu();
+        if self.parts.mtu > fits {
+            reasons.push(format!(
+                "pods send packets of {} bytes, of which the underlay carries {fits} once sealed: start meshd with --mtu {fits} or less",
+                self.parts.mtu
+            ));
+        }
         if let Some(incarnation) = self.outranked {
             reasons.push(format!(
                 "run {incarnation} of this node is known elsewhere: its state was rolled back or copied to a second node"
