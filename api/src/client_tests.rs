@@ -57,9 +57,9 @@ fn protocol_reason(answer: &[u8]) -> String {
 
 #[test]
 fn a_question_is_sent_whole_and_the_answer_read() {
-    let (_folder, client, server) = serve(ok(r#"{"version":"1.2.3","protocol":1,"later":true}"#));
+    let (_folder, client, server) = serve(ok(r#"{"api":1,"version":"1.2.3","protocol":1,"later":true}"#));
     let answer: VersionInfo = client.get("/v1/version").unwrap();
-    assert_eq!(answer, VersionInfo { version: "1.2.3".to_owned(), protocol: 1 });
+    assert_eq!(answer, VersionInfo { api: 1, version: "1.2.3".to_owned(), protocol: 1 });
     assert!(server.join().unwrap().starts_with("GET /v1/version HTTP/1.0\r\n"));
 
     let (_folder, client, server) = serve(ok("{}"));

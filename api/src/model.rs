@@ -391,6 +391,8 @@ pub struct LogFilter {
 /// `GET /v1/version`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionInfo {
+    /// [`API_VERSION`].
+    pub api: u32,
     /// Version of the daemon.
     pub version: String,
     /// Control protocol spoken.

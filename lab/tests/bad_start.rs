@@ -76,6 +76,21 @@ fn damaged_state_is_reported_and_never_half_used() {
 }
 
 #[test]
+fn a_network_of_the_host_within_the_range_is_named_and_left_alone() {
+    let lab = host("badrange", &["--ipam-range", "10.99.0.0/24"]);
+    let host = lab.host(1);
+    host.exec(["ip", "address", "add", "10.99.0.9/24", "dev", "eth0"]).unwrap();
+    let said = run(host, &[]);
+    assert_eq!(said.status.code(), Some(USAGE), "{}", text(&said));
+    for word in ["10.99.0.0/24", "eth0", "--ipam-range"] {
+        assert!(text(&said).contains(word), "{word:?} in: {}", text(&said));
+    }
+    nothing_left(host);
+    let route = host.exec(["ip", "route", "show", "10.99.0.0/24"]).unwrap();
+    assert!(route.contains("dev eth0"), "{route}");
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let lab = host("badport", &[]);
     let namespace = lab.host(1).namespace();

@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn versions_name_both_sides_or_say_why_not() {
-        let daemon = Some(VersionInfo { version: "0.2.0".to_owned(), protocol: 1 });
+        let daemon = Some(VersionInfo { api: 1, version: "0.2.0".to_owned(), protocol: 1 });
         let both = Versions { client: "0.1.0", daemon, reason: None };
         assert_eq!(both.table(), "client: 0.1.0\ndaemon: 0.2.0 (control protocol 1)\n");
         let one = Versions { client: "0.1.0", daemon: None, reason: Some("cannot reach meshd".to_owned()) };

@@ -12,8 +12,8 @@ use super::Services;
 use super::errors::ApiError;
 use super::routes::{Body, read};
 
-/// How long a lease may be waited for: well under the patience of kubelet and of our own client.
-const LEASE_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a lease may be waited for: well under the patience of kubelet and of our own clients, which shall hear why.
+const LEASE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Longest text of a request's fields: container ids, paths and Kubernetes names are far shorter.
 const LONGEST_FIELD: usize = 512;

@@ -77,7 +77,11 @@ async fn leases(State(services): State<Services>) -> Result<Json<Leases>, ApiErr
 }
 
 async fn version() -> Json<VersionInfo> {
-    Json(VersionInfo { version: env!("CARGO_PKG_VERSION").to_owned(), protocol: u32::from(admission::PROTOCOL) })
+    Json(VersionInfo {
+        api: API_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        protocol: u32::from(admission::PROTOCOL),
+    })
 }
 
 async fn connect(State(services): State<Services>, body: Body<TargetModel>) -> Result<Json<Done>, ApiError> {

@@ -27,6 +27,9 @@ pub enum StartError {
         "--peer is given but there is no secret at {0}: copy the file from a node of the mesh, or name one with --secret-file"
     )]
     NoSecret(PathBuf),
+    /// The overlay would cut off what the host uses.
+    #[error("{0}: choose another --ipam-range, the same on every node, or take away what is there")]
+    Overlap(String),
     /// Privileges.
     #[error("missing capability {}: run as root, or grant it", .0.join(", "))]
     Capability(Vec<String>),
@@ -76,7 +79,12 @@ impl StartError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Tun(TunError::Busy(_)) => 1,
-            Self::Config(_) | Self::Log(_) | Self::Secret(_) | Self::NoSecret(_) | Self::Restore(_) => 2,
+            Self::Config(_)
+            | Self::Log(_)
+            | Self::Secret(_)
+            | Self::NoSecret(_)
+            | Self::Overlap(_)
+            | Self::Restore(_) => 2,
             Self::Capability(_) | Self::Kernel(_) | Self::Tun(_) => 3,
             _ => 1,
         }

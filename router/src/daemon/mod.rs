@@ -17,7 +17,7 @@ use std::time::Instant;
 use std::{panic, process, thread};
 
 use meshwork_identity::{Identity, Secrets};
-use meshwork_ipam::{Config as IpamConfig, Init, Ipam};
+use meshwork_ipam::{Config as IpamConfig, Init, Ipam, Lease};
 use meshwork_state::NodeState;
 use meshwork_sys::netlink::Netlink;
 use meshwork_sys::tun::{Tun, TunOptions};
@@ -153,6 +153,7 @@ fn assemble(
     let underlay = Underlay::read(&mut netlink, config.range4, config.range6)?;
     let mtu = config.mtu.unwrap_or_else(|| underlay.pod_mtu());
     let ipam = restore(&config, &host)?;
+    refuse_overlap(&underlay, &ipam)?;
     let tun = prepare_host(&mut netlink)?;
     let Host { state, incarnation, identity, secrets } = host;
 
@@ -207,6 +208,19 @@ async fn open(config: &Config) -> Result<Opened, StartError> {
         ports: Ports { socket, metrics, api, path },
         signals,
     })
+}
+
+/// A node that begins must not cut off what its host uses. One that already has pods goes on and says so in `status`: to
+/// refuse would cut off the pods instead.
+fn refuse_overlap(underlay: &Underlay, ipam: &Ipam) -> Result<(), StartError> {
+    match underlay.overlaps.first() {
+        Some(overlap) if ipam.leases().all(Lease::is_node) => Err(StartError::Overlap(overlap.clone())),
+        Some(overlap) => {
+            tracing::warn!(overlap, "goes on, because pods live here");
+            Ok(())
+        }
+        None => Ok(()),
+    }
 }
 
 /// Opens the TUN and sets what forwarding needs. The TUN comes first, because hosts lack it more often than the rest

@@ -13,6 +13,7 @@ pub mod desired;
 pub mod driver;
 pub mod guard;
 mod nexthop_ids;
+mod overlap;
 pub mod purge;
 mod reconcile;
 pub mod underlay;

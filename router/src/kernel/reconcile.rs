@@ -57,8 +57,13 @@ fn routing(netlink: &mut Netlink, desired: &Routing) -> Result<bool> {
     for nexthop in desired.nexthops.values().filter(|nexthop| present.nexthops.get(&nexthop.id) != Some(nexthop)) {
         netlink.replace_nexthop(nexthop)?;
     }
+    let taken: BTreeSet<_> = present.routes.iter().map(|route| (route.destination, route.metric)).collect();
     for route in desired.routes.difference(&present.routes) {
-        netlink.replace_route(route)?;
+        // A replacement would take the place of anybody's route: only our own may give way.
+        match taken.contains(&(route.destination, route.metric)) {
+            true => netlink.replace_route(route)?,
+            false => netlink.add_route(route)?,
+        }
     }
     // A replacement may have taken an old route's place: only what has no successor at its metric is deleted.
     let kept: BTreeSet<_> = desired.routes.iter().map(|route| (route.destination, route.metric)).collect();

@@ -1,19 +1,23 @@
 //! What the host gives: its addresses and MTU, read; its forwarding settings, set.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use meshwork_sys::capability::{self, Capability};
-use meshwork_sys::netlink::{InterfaceAddress, Netlink, Scope};
+use meshwork_sys::netlink::{InterfaceAddress, Netlink, RouteFilter, Scope};
 use meshwork_sys::{Result, sysctl, tun};
 
+use super::overlap::overlaps;
 use super::{GATEWAY4, POD_LINK_PREFIX, TUN_NAME, host_prefix, is_pod_link};
 use crate::config::{ENCAPSULATION_BUDGET, SMALLEST_POD_MTU};
 
 /// MTU of an underlay that shows no address of its own: Ethernet's.
 const USUAL_MTU: u32 = 1500;
+
+/// Name servers of the host (resolv.conf(5)).
+const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// The host as seen from the overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Underlay {
     pub mtu: u32,
     /// Interfaces whose names begin like those of our pod links: the guard takes them for pods.
     pub misnamed: Vec<String>,
+    /// What of the host lives in the overlay's ranges and would be cut off, a sentence each.
+    pub overlaps: Vec<String>,
 }
 
 impl Underlay {
@@ -33,24 +39,31 @@ impl Underlay {
     /// What the kernel refuses.
     pub fn read(netlink: &mut Netlink, range4: Ipv4Net, range6: Ipv6Net) -> Result<Self> {
         let (mut addresses, mut mtu, mut misnamed) = (BTreeSet::new(), None, Vec::new());
+        let (mut within, mut names) = (Vec::new(), BTreeMap::new());
         for link in netlink.links()? {
+            names.insert(link.index, link.name.clone());
             if !link.up || link.name == "lo" || link.name == TUN_NAME || is_pod_link(&link.name) {
                 continue;
             }
             if link.name.starts_with(POD_LINK_PREFIX) {
                 misnamed.push(link.name.clone());
             }
-            let usable = netlink
-                .addresses(link.index)?
-                .into_iter()
-                .filter(|address| address.scope == Scope::Global && !is_within(address.net.addr(), range4, range6));
-            for address in usable {
-                addresses.insert((address.net.addr().is_ipv6(), link.index, address.net.addr()));
+            let found = netlink.addresses(link.index)?.into_iter().filter(|address| address.scope == Scope::Global);
+            for address in found.map(|address| address.net.addr()) {
+                if is_within(address, range4, range6) {
+                    within.push((address, link.name.clone()));
+                    continue;
+                }
+                addresses.insert((address.is_ipv6(), link.index, address));
                 mtu = Some(mtu.map_or(link.mtu, |smallest: u32| smallest.min(link.mtu)));
             }
         }
         let addresses = addresses.into_iter().map(|(_, _, address)| address).collect();
-        Ok(Self { addresses, mtu: mtu.unwrap_or(USUAL_MTU), misnamed })
+        let routes = netlink.routes(RouteFilter::default())?;
+        // A host without the file has no name servers to lose.
+        let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+        let overlaps = overlaps([range4.into(), range6.into()], &routes, &names, &within, &resolv_conf);
+        Ok(Self { addresses, mtu: mtu.unwrap_or(USUAL_MTU), misnamed, overlaps })
     }
 
     /// What a pod may send at most so that the encapsulated packet still fits.

@@ -249,7 +249,9 @@ impl Node {
 
     fn wake_at(&self, now: Instant) -> Instant {
         let allocator = self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE);
-        let timers = [self.gossip.poll_timeout(), self.dialer.poll_timeout(), allocator, Some(now + LONGEST_SLEEP)];
+        let underlay = Some(self.underlay_read + UNDERLAY_INTERVAL);
+        let timers =
+            [self.gossip.poll_timeout(), self.dialer.poll_timeout(), allocator, underlay, Some(now + LONGEST_SLEEP)];
         timers.into_iter().flatten().min().unwrap_or(now)
     }
 

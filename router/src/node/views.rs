@@ -122,6 +122,9 @@ impl Node {
         } else if !kernel.in_place {
             reasons.push("kernel objects are not in place yet".to_owned());
         }
+        let overlaps = self.parts.underlay.overlaps.iter();
+        reasons.extend(overlaps.map(|overlap| format!("{overlap}: what lies there cannot be reached from here")));
+        reasons.extend(self.why_isolated());
         for name in &self.parts.underlay.misnamed {
             reasons.push(format!(
                 "interface {name} is named like the pod links of this node, so that nothing passes it: give it a name that does not begin with {POD_LINK_PREFIX}"
@@ -152,6 +155,16 @@ impl Node {
             }
         }
         reasons
+    }
+
+    /// Members that were reached before, when none can be reached any more.
+    fn why_isolated(&self) -> Option<String> {
+        let in_state = |state| self.gossip.members().filter(move |member| member.state == state);
+        let unreachable: Vec<_> = in_state(MemberState::Suspect).collect();
+        let first = unreachable.first().filter(|_| in_state(MemberState::Alive).next().is_none())?;
+        let (records, seconds) = (self.records(), age(Instant::now(), first.since));
+        let name = self.nickname(&records, first.id);
+        Some(format!("no other node can be reached, {name} for {seconds:.0} s and {} more", unreachable.len() - 1))
     }
 
     /// Why a node that was given somewhere to begin has no link at all.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteScope, RouteType, RouteVia,
@@ -123,6 +123,12 @@ impl Netlink {
         }
         routes.retain(|route| filter.protocol.is_none_or(|protocol| protocol == route.protocol));
         Ok(routes)
+    }
+
+    /// Makes a route. [`Error::is_exists`] if there is one with the same destination and metric, whoever made it.
+    pub fn add_route(&mut self, route: &Route) -> Result<()> {
+        let request = RouteNetlinkMessage::NewRoute(write(route));
+        self.request(request, NLM_F_CREATE | NLM_F_EXCL, &format!("add route to {}", route.destination))
     }
 
     /// Makes a route, in place of the one with the same destination and metric if there is one.
