@@ -5,6 +5,7 @@
 //! - [`tun`]: the TUN device with offloads
 //! - [`udp`]: UDP sockets with segmentation and coalescing offloads
 //! - [`nft`]: nftables through the `nft` program
+//! - [`packet`]: Ethernet frames of a type of their own
 //! - [`wake`]: ends the waits of other threads
 //! - [`sysctl`], [`capability`], [`process`]: kernel settings, privileges, programs started in a namespace
 
@@ -13,6 +14,7 @@ mod error;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod packet;
 pub mod process;
 pub mod sysctl;
 pub mod tun;

@@ -40,16 +40,28 @@ impl Wake {
 
     /// Waits until `fd` is readable, this is rung or `timeout` is over (`None`: no limit).
     pub fn wait_readable(&self, fd: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<Ready> {
-        let mut entries = [poll_entry(fd), poll_entry(self.0.as_fd())];
+        self.poll(&mut [poll_entry(fd), poll_entry(self.0.as_fd())], timeout)
+    }
+
+    /// The same for any of several descriptors.
+    pub fn wait_any_readable(&self, fds: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Ready> {
+        let own = poll_entry(self.0.as_fd());
+        let mut entries: Vec<_> = fds.iter().map(|fd| poll_entry(*fd)).chain([own]).collect();
+        self.poll(&mut entries, timeout)
+    }
+
+    /// The last entry is this one's own.
+    fn poll(&self, entries: &mut [libc::pollfd], timeout: Option<Duration>) -> io::Result<Ready> {
         let milliseconds =
             timeout.map_or(-1, |limit| i32::try_from(limit.as_millis().saturating_add(1)).unwrap_or(i32::MAX));
-        // SAFETY: the array is valid for its length during the call.
-        let count = unsafe { libc::poll(entries.as_mut_ptr(), 2, milliseconds) };
+        // SAFETY: the entries are valid for their number during the call.
+        let count = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) };
         if count < 0 {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::Interrupted { Ok(Ready::TimedOut) } else { Err(error) };
         }
-        Ok(match (entries[1].revents != 0, count) {
+        let rung = entries.last().is_some_and(|own| own.revents != 0);
+        Ok(match (rung, count) {
             (true, _) => Ready::Rung,
             (false, 0) => Ready::TimedOut,
             (false, _) => Ready::Readable,

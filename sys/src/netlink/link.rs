@@ -10,6 +10,7 @@ use netlink_packet_route::link::{
 };
 
 use super::Netlink;
+use super::vxlan::{self, Vxlan};
 use crate::netns::NetNs;
 use crate::{Error, Result};
 
@@ -37,6 +38,19 @@ pub struct Link {
     pub parent: Option<u32>,
     /// Packets that fit its transmit queue.
     pub queue_length: u32,
+    /// Settings of a VXLAN device.
+    pub vxlan: Option<Vxlan>,
+    /// Bytes that went out and came in by it.
+    pub traffic: Traffic,
+}
+
+/// Bytes that passed an interface since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Sent.
+    pub sent_bytes: u64,
+    /// Received.
+    pub received_bytes: u64,
 }
 
 /// A pair of virtual Ethernet interfaces to be made. Both ends start down.
@@ -164,14 +178,14 @@ impl Netlink {
     }
 }
 
-fn with(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
+pub(super) fn with(index: u32, attributes: Vec<LinkAttribute>) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
     message.attributes = attributes;
     message
 }
 
-fn end(name: &str, mtu: Option<u32>, mac: Option<[u8; 6]>) -> Result<Vec<LinkAttribute>> {
+pub(super) fn end(name: &str, mtu: Option<u32>, mac: Option<[u8; 6]>) -> Result<Vec<LinkAttribute>> {
     let mut attributes = vec![LinkAttribute::IfName(checked(name)?)];
     attributes.extend(mtu.map(LinkAttribute::Mtu));
     attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.to_vec())));
@@ -203,6 +217,8 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
         mac: None,
         parent: None,
         queue_length: 0,
+        vxlan: None,
+        traffic: Traffic::default(),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -211,7 +227,13 @@ pub(super) fn read(message: &RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
             LinkAttribute::Link(parent) => link.parent = Some(*parent).filter(|&index| index != 0),
             LinkAttribute::TxQueueLen(packets) => link.queue_length = *packets,
-            LinkAttribute::LinkInfo(information) => link.kind = information.iter().find_map(kind),
+            LinkAttribute::LinkInfo(information) => {
+                link.kind = information.iter().find_map(kind);
+                link.vxlan = vxlan::read(information);
+            }
+            LinkAttribute::Stats64(stats) => {
+                link.traffic = Traffic { sent_bytes: stats.tx_bytes, received_bytes: stats.rx_bytes };
+            }
             _ => {}
         }
     }

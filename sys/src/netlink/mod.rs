@@ -1,4 +1,4 @@
-//! Links, addresses, routes, nexthop objects and neighbours of one network namespace, over one blocking rtnetlink
+//! Links, addresses, routes, nexthop objects, neighbours and forwarding entries of one network namespace, over one blocking rtnetlink
 //! socket (rtnetlink(7)).
 //!
 //! The socket belongs to the namespace of the thread that opened it and can then be used from any thread. Every call is
@@ -14,16 +14,21 @@ mod route;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod vxlan;
+mod watch;
 
 use std::net::IpAddr;
 
 use netlink_packet_route::AddressFamily;
 
 pub use address::InterfaceAddress;
-pub use link::{Link, Veth};
+pub use link::{Link, Traffic, Veth};
+pub use neighbour::{Forwarding, Neighbour};
 pub use nexthop::Nexthop;
 pub use route::{Route, RouteFilter, RouteKind, RouteMtu};
 pub use socket::Netlink;
+pub use vxlan::Vxlan;
+pub use watch::{Changes, Watch, firewall_generation};
 
 /// How far an address or a route is valid. IPv6 knows it for addresses only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::thread;
 
-use meshwork_sys::netlink::{Link, Netlink, Veth};
+use meshwork_sys::netlink::{Link, Netlink, Traffic, Veth};
 
 use crate::sandbox::Sandbox;
 
@@ -36,6 +36,8 @@ fn a_pair_joins_two_namespaces() {
         mac: Some([2, 0, 0, 0, 0, 1]),
         parent: Some(there["ifindex"].as_u64().unwrap() as u32),
         queue_length: 1000,
+        vxlan: None,
+        traffic: Traffic::default(),
     };
     assert_eq!(link, expected);
     assert!(host.netlink.links().unwrap().contains(&expected));

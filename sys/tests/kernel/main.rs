@@ -8,5 +8,8 @@ mod link;
 mod netns;
 mod nexthop;
 mod nft;
+mod packet;
 mod route;
 mod sandbox;
+mod vxlan;
+mod watch;
