@@ -206,6 +206,15 @@ pub enum PathKind {
     Relay,
 }
 
+/// Bytes that the clear path carried, Ethernet headers included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClearTraffic {
+    /// Sent.
+    pub sent_bytes: u64,
+    /// Received.
+    pub received_bytes: u64,
+}
+
 /// `GET /v1/paths`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Paths {
@@ -213,6 +222,9 @@ pub struct Paths {
     pub api: u32,
     /// One path per other member.
     pub paths: Vec<Path>,
+    /// What the devices of the clear path carried, to all members together.
+    #[serde(default)]
+    pub clear: ClearTraffic,
 }
 
 /// The data path to one peer.

@@ -133,6 +133,14 @@ impl Host {
     /// # Errors
     /// When one runs already or it cannot be started.
     pub fn start(&self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// Starts the daemon with more flags than usual, for this run alone.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(&self, more: &[&str]) -> Result<()> {
         let mut daemon = self.daemon();
         if daemon.is_some() {
             return Err(Error::Unproven(format!("meshd of {} runs already", self.number)));
@@ -142,7 +150,7 @@ impl Host {
         let again = log.try_clone().map_err(Error::io("share the daemon's log"))?;
         let line = self.daemon_line();
         let mut command = self.namespace.command(&self.programs.meshd)?;
-        command.args(line.iter().skip(1)).envs(self.settings.environment.iter().cloned());
+        command.args(line.iter().skip(1)).args(more).envs(self.settings.environment.iter().cloned());
         let child = command.stdout(log).stderr(again).process_group(0).spawn().map_err(Error::io("start meshd"))?;
         fs::write(self.directory().join(PID_FILE), child.id().to_string()).map_err(Error::io("write a pid file"))?;
         *daemon = Some(child);

@@ -77,8 +77,8 @@ impl Ping {
         line.push(PAYLOAD.to_string());
         line.extend(["-c".into(), self.count.to_string()]);
         line.extend(["-i".into(), format!("{:.3}", self.every.as_secs_f64())]);
-        // Whole seconds are all that it takes.
-        let deadline = (self.every * self.count + self.patience).as_secs_f64().ceil();
+        // Whole seconds are all that it takes, and its pauses are up to twice as long as asked for.
+        let deadline = (self.every * self.count * 2 + self.patience).as_secs_f64().ceil();
         line.extend(["-w".into(), format!("{deadline:.0}")]);
         line.extend(self.marker.iter().flat_map(|marker| ["-p".into(), marker.clone()]));
         line.push(self.address.to_string());
@@ -150,7 +150,7 @@ rtt min/avg/max/mdev = 0.1/0.25/31.0/0.0 ms
     #[test]
     fn the_last_request_is_waited_for_as_long_as_the_first() {
         let line = Ping::to([1, 1, 1, 1]).count(60).line().join(" ");
-        assert!(line.contains("-c 60 -i 0.020 -w 3"), "{line}");
+        assert!(line.contains("-c 60 -i 0.020 -w 4"), "{line}");
     }
 
     #[test]

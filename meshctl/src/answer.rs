@@ -94,6 +94,8 @@ pub(crate) fn read<A: Answer>(client: &Client, wait: Option<Duration>) -> Result
 
 #[cfg(test)]
 mod tests {
+    use meshwork_api::model::ClearTraffic;
+
     use super::*;
     use crate::table::samples;
 
@@ -104,7 +106,7 @@ mod tests {
         assert!(samples::ipam().is_yes());
         assert!(!samples::peers().is_complete(), "the only other member is suspect");
         assert!(!samples::paths().is_complete(), "one path is down");
-        assert!(!Paths { api: 1, paths: vec![] }.is_complete());
+        assert!(!Paths { api: 1, paths: vec![], clear: ClearTraffic::default() }.is_complete());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! - [`config`]: what the operator asked for
 //! - [`control`]: QUIC links to other routers
 //! - [`addresses`]: leases and the ring, with the database behind them
+//! - [`clear`]: who may be sent packets in clear, and whether that path works
 //! - [`kernel`]: routes, nexthop objects, guard, pod links
 //! - [`node`]: the actor that ties them together
 //! - [`api`]: control socket, metrics, health
@@ -10,6 +11,7 @@
 
 pub mod addresses;
 pub mod api;
+pub mod clear;
 pub mod config;
 pub mod control;
 pub mod daemon;

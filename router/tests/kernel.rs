@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use meshwork_router::kernel::desired::Overlay;
 use meshwork_router::kernel::driver::KernelDriver;
 use meshwork_router::kernel::{TUN_NAME, purge, underlay};
-use meshwork_sys::netlink::{Netlink, Veth};
+use meshwork_sys::netlink::{Netlink, Veth, firewall_generation};
 use meshwork_sys::netns::{self, NetNs};
 use meshwork_sys::tun::{Tun, TunOptions};
 use meshwork_wire::PeerId;
@@ -74,6 +74,7 @@ fn overlay() -> Arc<Overlay> {
         )]),
         pods: BTreeMap::from([(POD_LINK.to_owned(), pod)]),
         mtu: 1400,
+        clear: None,
     })
 }
 
@@ -127,23 +128,61 @@ fn ip_and_nft_see_what_the_mesh_asked_for() {
 }
 
 #[test]
-fn a_state_that_stands_is_left_alone_and_a_damaged_one_is_mended() {
+fn whatever_is_damaged_stands_again() {
     let sandbox = Sandbox::new("mended");
     sandbox.run(|| {
         let (_tun, driver) = set_up();
         driver.apply(overlay());
-        sandbox.see("ip", &["route", "del", "10.40.0.0/13"]);
-        eventually("a deleted route comes back", || {
-            sandbox.see("ip", &["route", "show", "10.40.0.0/13"]).contains("nhid")
-        });
-        let repairs = driver.health().repairs;
-        assert!(repairs >= 1, "the repair is counted");
-        sandbox.see("nft", &["flush", "ruleset"]);
-        eventually("a flushed table comes back", || sandbox.see("nft", &["list", "ruleset"]).contains("@overlay4"));
-        eventually("the second repair is counted", || driver.health().repairs > repairs);
-        assert_eq!(driver.health().repairs, repairs + 1, "nothing else was found changed in the meantime");
+        let stands = || sandbox.see("ip", &["nexthop"]) + &rules(&sandbox) + &routes(&sandbox);
+        let whole = stands();
+        let nexthop = whole.split_whitespace().nth(1).expect("the id of a nexthop object").to_owned();
+        let damages: [(&str, &[&str]); 7] = [
+            ("ip", &["route", "del", "10.40.0.0/13"]),
+            ("ip", &["route", "add", "10.50.0.0/16", "dev", POD_LINK, "proto", "83"]),
+            ("ip", &["nexthop", "del", "id", &nexthop]),
+            ("ip", &["address", "flush", "dev", TUN_NAME]),
+            ("nft", &["flush", "ruleset"]),
+            ("nft", &["flush", "table", "inet", "meshwork"]),
+            ("nft", &["flush", "chain", "inet", "meshwork", "guard"]),
+        ];
+        for (program, arguments) in damages {
+            let repairs = driver.health().repairs;
+            sandbox.see(program, arguments);
+            eventually("the repair to be counted", || driver.health().repairs > repairs);
+            eventually("everything to stand again", || stands() == whole);
+        }
         driver.stop();
     });
+}
+
+#[test]
+fn a_state_that_stands_is_left_alone_whatever_others_do_beside_it() {
+    let sandbox = Sandbox::new("others");
+    sandbox.run(|| {
+        let (_tun, driver) = set_up();
+        let before = firewall_generation().expect("a generation");
+        for number in 0..20 {
+            sandbox.see("nft", &["add", "table", "inet", &format!("other{number}")]);
+            sandbox.see("ip", &["route", "add", &format!("192.0.2.{number}"), "dev", POD_LINK]);
+        }
+        // The last change is a damage: by the time it is mended, all before it were looked at.
+        sandbox.see("nft", &["flush", "chain", "inet", "meshwork", "guard"]);
+        eventually("the guard to stand again", || rules(&sandbox).contains("clear_blocked"));
+        eventually("the repair to be counted", || driver.health().repairs == 1);
+        assert_eq!(firewall_generation().expect("a generation"), before + 22, "twenty, the damage and one repair");
+        driver.stop();
+    });
+}
+
+fn rules(sandbox: &Sandbox) -> String {
+    let listed = sandbox.see("nft", &["list", "ruleset"]);
+    // Counts go on while others look.
+    listed.lines().filter(|line| !line.trim_start().starts_with("packets")).collect::<Vec<_>>().join("\n")
+}
+
+fn routes(sandbox: &Sandbox) -> String {
+    let all = [&["-4", "route", "show", "table", "all"][..], &["-6", "route", "show", "table", "all"]];
+    all.map(|arguments| sandbox.see("ip", arguments)).concat()
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use meshwork_identity::{Identity, Secrets};
@@ -96,6 +96,8 @@ pub struct PathStatus {
     pub rtt: Option<Duration>,
     /// Share of the latest probes that were not answered, 0 to 1.
     pub loss: Option<f64>,
+    /// When something authentic last came.
+    pub heard: Option<Instant>,
     /// Age of the session.
     pub handshake_age: Option<Duration>,
     /// Bytes of inner packets sent.

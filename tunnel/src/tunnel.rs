@@ -15,6 +15,7 @@ use meshwork_identity::Secrets;
 use meshwork_sys::tun::Tun;
 use meshwork_sys::udp::UdpSocket;
 use meshwork_sys::wake::Wake;
+use meshwork_wire::PeerId;
 
 use crate::config::{ControlSink, Desired, PathStatus, TunnelConfig, TunnelError};
 use crate::machine::Machine;
@@ -86,6 +87,18 @@ impl Tunnel {
     #[must_use]
     pub fn paths(&self) -> Vec<PathStatus> {
         self.shared.machine.lock().unwrap_or_else(PoisonError::into_inner).paths(Instant::now())
+    }
+
+    /// The encrypted path to one peer.
+    #[must_use]
+    pub fn path(&self, peer: PeerId) -> Option<PathStatus> {
+        self.shared.machine.lock().unwrap_or_else(PoisonError::into_inner).path(peer, Instant::now())
+    }
+
+    /// Asks a peer now whether it is there; [`PathStatus::heard`] tells. Without a session to it, nothing happens.
+    pub fn ask(&self, peer: PeerId) {
+        self.shared.drive(|machine, now| machine.handle_use(peer, now));
+        self.look();
     }
 
     /// How much was dropped, by reason.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +95,8 @@ pub struct PeerRecord {
     pub endpoints: Vec<SocketAddr>,
     /// Overlay addresses of the node itself, one per family once leased.
     pub overlay: Vec<IpAddr>,
+    /// Between whom and where it takes packets in clear, as far as `encryption` allows any.
+    pub clear: ClearTerms,
     /// Owners that witness this peer's gifts (`PROTOCOL` 1.2).
     pub witnesses: Vec<PeerId>,
 }
@@ -110,6 +112,17 @@ pub enum Encryption {
     Trusted,
     /// With whoever says the same.
     Off,
+}
+
+/// Where a node takes overlay packets in clear.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClearTerms {
+    /// UDP port of its VXLAN device.
+    pub port: u16,
+    /// Underlay addresses of its interfaces, best first: what is translated on the way carries no VXLAN.
+    pub addresses: Vec<IpAddr>,
+    /// Subnets whose nodes it trusts.
+    pub trusted: Vec<IpNet>,
 }
 
 /// One end's view of a control link.
@@ -193,4 +206,55 @@ pub struct PodRecord {
 pub struct FreeSpaceRecord {
     /// `floor(log2(free))`, or nothing when the peer has no free address.
     pub log2: Option<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame;
+
+    const PEER: PeerId = PeerId([0xaa; 16]);
+
+    fn hex(value: &impl Serialize) -> String {
+        frame::encode(value).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Other builds read these bytes: fields are only ever added behind them, under a new format.
+    #[test]
+    fn the_bytes_of_every_record_are_these() {
+        let peer = PeerRecord {
+            nickname: "n".to_owned(),
+            cluster: "c".to_owned(),
+            software: "1".to_owned(),
+            noise_key: [0xbb; 32],
+            prefers_aes: true,
+            encryption: Encryption::Trusted,
+            endpoints: vec!["192.0.2.1:6783".parse().expect("an endpoint")],
+            overlay: vec![[10, 32, 0, 1].into()],
+            clear: ClearTerms {
+                port: 6784,
+                addresses: vec![[192, 0, 2, 1].into()],
+                trusted: vec!["192.0.2.0/24".parse().expect("a subnet")],
+            },
+            witnesses: vec![PEER],
+        };
+        let version = Version { incarnation: crate::Incarnation(2), counter: 3 };
+        let signature = vec![0xcc; 64];
+        let witnesses = vec![WitnessSignature { peer: PEER, signature: signature.clone() }];
+        let gift = Some(Gift { giver: PEER, signature, witnesses });
+        let part = RingPart { ring: [0xdd; 16], epoch: 1, version, owner: PEER, gift };
+        let key = PodKey { sandbox: "s".to_owned(), interface: "eth0".to_owned() };
+        let pod = PodRecord {
+            namespace: "ns".to_owned(),
+            name: "pod".to_owned(),
+            labels: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
+            addresses: vec![[10, 32, 0, 2].into()],
+        };
+        insta::assert_snapshot!(hex(&peer), @"01016e01630131bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb01010100c0000201ff3401000a20000180350100c00002010100c00002001801aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+        insta::assert_snapshot!(hex(&LinkRecord { rtt_us: Some(300) }), @"0101ac02");
+        insta::assert_snapshot!(hex(&part), @"01dddddddddddddddddddddddddddddddd010203aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa40cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa40cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc");
+        insta::assert_snapshot!(hex(&key), @"0101730465746830");
+        insta::assert_snapshot!(hex(&pod), @"01026e7303706f6401016b017601000a200002");
+        insta::assert_snapshot!(hex(&FreeSpaceRecord { log2: Some(10) }), @"01010a");
+    }
 }

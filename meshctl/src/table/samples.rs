@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use meshwork_api::model::{
-    API_VERSION, Connection, ConnectionState, Connections, Direction, DnsStatus, Ipam, IpamPeer, IpamState,
-    IpamSummary, Lease, Path, PathKind, Paths, Peer, PeerName, PeerState, Peers, PodIdentity, Status,
+    API_VERSION, ClearTraffic, Connection, ConnectionState, Connections, Direction, DnsStatus, Ipam, IpamPeer,
+    IpamState, IpamSummary, Lease, Path, PathKind, Paths, Peer, PeerName, PeerState, Peers, PodIdentity, Status,
 };
 use meshwork_wire::PeerId;
 
@@ -132,7 +132,7 @@ pub(crate) fn paths() -> Paths {
         handshake_age_s: None,
         ..direct.clone()
     };
-    Paths { api: API_VERSION, paths: vec![direct, relay] }
+    Paths { api: API_VERSION, paths: vec![direct, relay], clear: ClearTraffic::default() }
 }
 
 pub(crate) fn lease() -> Lease {

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use meshwork_api::model::{Paths, Status};
+use meshwork_api::model::{Path, Paths, Status};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -127,11 +127,14 @@ fn registry(status: &Status, paths: &Paths) -> Registry {
     registry.register("drops", "Packets, frames and links refused, by reason", drops);
 
     let bytes = Family::<PathLabel, Counter>::default();
-    for (direction, count) in [
-        ("sent", paths.paths.iter().map(|path| path.sent_bytes).sum::<u64>()),
-        ("received", paths.paths.iter().map(|path| path.received_bytes).sum::<u64>()),
+    let total = |bytes: fn(&Path) -> u64| paths.paths.iter().map(bytes).sum::<u64>();
+    for (kind, direction, count) in [
+        ("direct", "sent", total(|path| path.sent_bytes)),
+        ("direct", "received", total(|path| path.received_bytes)),
+        ("vxlan", "sent", paths.clear.sent_bytes),
+        ("vxlan", "received", paths.clear.received_bytes),
     ] {
-        bytes.get_or_create(&PathLabel { kind: "direct", direction }).inc_by(count);
+        bytes.get_or_create(&PathLabel { kind, direction }).inc_by(count);
     }
     registry.register("path_bytes", "Bytes of pod packets carried, by kind of path", bytes);
 

@@ -7,6 +7,12 @@ use ipnet::{Ipv4Net, Ipv6Net};
 /// UDP port of control and encrypted data: the one that firewalls in front of Weave Net installations already pass.
 pub const DEFAULT_PORT: u16 = 6783;
 
+/// UDP port of the clear path: Weave Net's fast path had it, and firewalls in front of it pass it.
+pub const DEFAULT_VXLAN_PORT: u16 = 6784;
+
+/// Trusted subnets that a node may name: they travel in its record to every other.
+pub const MOST_TRUSTED: usize = 32;
+
 /// Private space that few sites use; the same as Weave Net's, so that a migration keeps its addresses.
 pub const DEFAULT_RANGE4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(10, 32, 0, 0), 12);
 

@@ -11,8 +11,8 @@ use meshwork_wire::record::Encryption;
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigError, DEFAULT_METRICS_LISTEN, DEFAULT_STATE_DIR, LARGEST_POD_MTU, Listen, RingStart,
-    SMALLEST_POD_MTU, Target, ranges,
+    Config, ConfigError, DEFAULT_METRICS_LISTEN, DEFAULT_STATE_DIR, DEFAULT_VXLAN_PORT, LARGEST_POD_MTU, Listen,
+    MOST_TRUSTED, RingStart, SMALLEST_POD_MTU, Target, ranges,
 };
 
 /// Settings as given: nothing where nothing was said.
@@ -61,9 +61,18 @@ pub struct Flags {
     #[arg(long, env = "MESHD_SECRET_FILE", value_name = "FILE", value_delimiter = ',')]
     pub secret_file: Vec<PathBuf>,
 
-    /// Whether pod traffic may travel in clear: required (never) [default: required]
+    /// Whether pod traffic may travel in clear: required (never), trusted (between trusted subnets) or off (with whoever
+    /// says the same); the stricter side of a pair wins [default: required]
     #[arg(long, env = "MESHD_ENCRYPTION", value_name = "MODE")]
     pub encryption: Option<String>,
+
+    /// Subnet whose nodes are trusted with clear traffic, for --encryption trusted; repeatable
+    #[arg(long, env = "MESHD_TRUSTED_SUBNET", value_name = "PREFIX", value_delimiter = ',')]
+    pub trusted_subnet: Vec<IpNet>,
+
+    /// UDP port of clear traffic (VXLAN), the same on every node [default: 6784]
+    #[arg(long, env = "MESHD_VXLAN_PORT", value_name = "PORT")]
+    pub vxlan_port: Option<u16>,
 
     /// Overlay range; one per family [default: 10.32.0.0/12 and fd4d:6573:6877::/48]
     #[arg(long, env = "MESHD_IPAM_RANGE", value_name = "PREFIX", value_delimiter = ',')]
@@ -110,7 +119,9 @@ impl Flags {
             advertise: flags.advertise,
             peers: targets(&flags.peer)?,
             secret_files: flags.secret_file,
-            encryption: encryption(flags.encryption.as_deref())?,
+            encryption: encryption(flags.encryption.as_deref(), &flags.trusted_subnet)?,
+            trusted: flags.trusted_subnet,
+            vxlan_port: vxlan_port(flags.vxlan_port)?,
             range4,
             range6,
             ring_start: ring_start(flags.ipam_init.as_deref())?,
@@ -138,6 +149,8 @@ impl Flags {
             peer: list(self.peer, file.peer),
             secret_file: list(self.secret_file, file.secret_file),
             encryption: self.encryption.or(file.encryption),
+            trusted_subnet: list(self.trusted_subnet, file.trusted_subnet),
+            vxlan_port: self.vxlan_port.or(file.vxlan_port),
             ipam_range: list(self.ipam_range, file.ipam_range),
             ipam_init: self.ipam_init.or(file.ipam_init),
             metrics_listen: self.metrics_listen.or(file.metrics_listen),
@@ -166,15 +179,26 @@ fn targets(given: &[String]) -> Result<Vec<Target>, ConfigError> {
     given.iter().map(|text| Target::parse(text).map_err(|message| ConfigError::value("--peer", message))).collect()
 }
 
-fn encryption(given: Option<&str>) -> Result<Encryption, ConfigError> {
+fn encryption(given: Option<&str>, trusted: &[IpNet]) -> Result<Encryption, ConfigError> {
     const SETTING: &str = "--encryption";
     match given {
         None | Some("required") => Ok(Encryption::Required),
-        Some(mode @ ("trusted" | "off")) => Err(ConfigError::value(
-            SETTING,
-            format!("this build has no clear path yet, so {mode:?} is not offered; use required"),
-        )),
+        Some("trusted") if trusted.is_empty() => {
+            Err(ConfigError::value(SETTING, "trusted needs at least one --trusted-subnet that other nodes lie in"))
+        }
+        Some("trusted") if trusted.len() > MOST_TRUSTED => {
+            Err(ConfigError::value("--trusted-subnet", format!("give at most {MOST_TRUSTED}: every node learns them")))
+        }
+        Some("trusted") => Ok(Encryption::Trusted),
+        Some("off") => Ok(Encryption::Off),
         Some(other) => Err(ConfigError::value(SETTING, format!("{other:?} is not required, trusted or off"))),
+    }
+}
+
+fn vxlan_port(given: Option<u16>) -> Result<u16, ConfigError> {
+    match given.unwrap_or(DEFAULT_VXLAN_PORT) {
+        0 => Err(ConfigError::value("--vxlan-port", "0 is no port")),
+        port => Ok(port),
     }
 }
 
@@ -247,10 +271,20 @@ mod tests {
     }
 
     #[test]
+    fn clear_traffic_is_what_was_said_and_to_whom() {
+        let config = resolve(&["--encryption", "off"]).expect("valid");
+        assert_eq!((config.encryption, config.vxlan_port), (Encryption::Off, 6784));
+        let trusted = ["--encryption", "trusted", "--trusted-subnet", "10.0.0.0/8,fd00::/8", "--vxlan-port", "4789"];
+        let config = resolve(&trusted).expect("valid");
+        assert_eq!((config.encryption, config.trusted.len(), config.vxlan_port), (Encryption::Trusted, 2, 4789));
+    }
+
+    #[test]
     fn what_cannot_be_kept_is_refused_with_the_setting_named() {
         for (flag, value) in [
             ("--encryption", "trusted"),
             ("--encryption", "none"),
+            ("--vxlan-port", "0"),
             ("--ipam-init", "consensus=3"),
             ("--ipam-init", "later"),
             ("--mtu", "900"),

@@ -49,6 +49,10 @@ pub struct Config {
     pub secret_files: Vec<PathBuf>,
     /// Which clear paths are allowed.
     pub encryption: Encryption,
+    /// Subnets whose nodes are trusted with clear traffic.
+    pub trusted: Vec<IpNet>,
+    /// UDP port of the clear path.
+    pub vxlan_port: u16,
     /// IPv4 overlay range.
     pub range4: Ipv4Net,
     /// IPv6 overlay range.

@@ -168,7 +168,13 @@ fn assemble(
         Arc::clone(&control_queue),
         link_events,
     )?;
-    let tunnel = TunnelConfig { identity: Arc::clone(&identity), secrets, incarnation, prefers_aes, inner_mtu: mtu };
+    let tunnel = TunnelConfig {
+        identity: Arc::clone(&identity),
+        secrets: secrets.clone(),
+        incarnation,
+        prefers_aes,
+        inner_mtu: mtu,
+    };
     let tunnel = Tunnel::start(tunnel, tun, socket, Box::new(QueueSink(Arc::clone(&control_queue))))?;
     let allocator = Allocator::start(ipam, state, address_events)?;
     let kernel = Arc::new(KernelDriver::start(Netlink::connect()?)?);
@@ -186,6 +192,7 @@ fn assemble(
         listen,
         mtu,
         prefers_aes,
+        secrets,
     })
 }
 

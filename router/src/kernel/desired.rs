@@ -12,6 +12,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use meshwork_sys::netlink::{Family, Nexthop, Route, RouteKind, Scope};
 use meshwork_wire::PeerId;
 
+use super::clear::{Clear, ClearLinks};
 use super::nexthop_ids::{self, PeerNexthops};
 use super::{ROUTE_PROTOCOL, host_prefix};
 
@@ -35,8 +36,10 @@ pub struct Overlay {
     pub peers: BTreeMap<PeerId, BTreeSet<IpNet>>,
     /// Pods whose link is made, by the name of its host end.
     pub pods: BTreeMap<String, Vec<IpAddr>>,
-    /// MTU of the TUN and the pods.
+    /// MTU of the TUN, the clear path's devices and the pods.
     pub mtu: u32,
+    /// The clear path, where this node allows any.
+    pub clear: Option<Clear>,
 }
 
 /// Routes and nexthop objects of the overlay.
@@ -68,8 +71,9 @@ impl Overlay {
         }
     }
 
-    /// Computes routes and nexthops. `tun` is the index of the TUN; `links` gives those of pod links that exist.
-    pub(super) fn routing(&self, tun: u32, links: &BTreeMap<String, u32>) -> Routing {
+    /// Computes routes and nexthops. `tun` is the index of the TUN; `links` gives those of pod links that exist, `devices`
+    /// those of the clear path.
+    pub(super) fn routing(&self, tun: u32, links: &BTreeMap<String, u32>, devices: ClearLinks) -> Routing {
         let mut routing = Routing::default();
         for range in [IpNet::V4(self.range4), IpNet::V6(self.range6)] {
             routing.add(Route { metric: WORST_METRIC, ..unreachable(range) });
@@ -82,7 +86,7 @@ impl Overlay {
         let ids = nexthop_ids::assign(self.peers.keys().copied());
         for (peer, prefixes) in &self.peers {
             if let Some(ids) = ids.get(peer) {
-                self.add_peer(&mut routing, tun, *ids, prefixes);
+                self.add_peer(&mut routing, *ids, prefixes, |family| self.way(*peer, family, tun, devices));
             }
         }
         for (link, addresses) in &self.pods {
@@ -93,18 +97,40 @@ impl Overlay {
         routing
     }
 
-    fn add_peer(&self, routing: &mut Routing, tun: u32, ids: PeerNexthops, prefixes: &BTreeSet<IpNet>) {
+    fn add_peer(
+        &self,
+        routing: &mut Routing,
+        ids: PeerNexthops,
+        prefixes: &BTreeSet<IpNet>,
+        way: impl Fn(Family) -> (u32, Option<IpAddr>),
+    ) {
         for prefix in prefixes {
             let Some(own) = self.own(*prefix) else { continue };
             let (id, family) = match prefix {
                 IpNet::V4(_) => (ids.v4, Family::V4),
                 IpNet::V6(_) => (ids.v6, Family::V6),
             };
-            let nexthop =
-                Nexthop { id, family, output: Some(tun), gateway: None, onlink: false, protocol: ROUTE_PROTOCOL };
+            let (output, gateway) = way(family);
+            let onlink = gateway.is_some_and(|gateway| gateway.is_ipv4());
+            let nexthop = Nexthop { id, family, output: Some(output), gateway, onlink, protocol: ROUTE_PROTOCOL };
             routing.nexthops.insert(id, nexthop);
-            routing.add(Route { nexthop: Some(id), source: Some(own), ..unicast(*prefix) });
+            // A gateway may come and go behind the nexthop object, and routes of narrower scope refuse one.
+            let route = Route { nexthop: Some(id), source: Some(own), ..unicast(*prefix) };
+            routing.add(Route { scope: Scope::Global, ..route });
         }
+    }
+
+    /// By which interface and gateway a peer is reached: in clear where that is proven, else through the TUN.
+    fn way(&self, peer: PeerId, family: Family, tun: u32, devices: ClearLinks) -> (u32, Option<IpAddr>) {
+        let clear = self.clear.as_ref().and_then(|clear| clear.peers.get(&peer)).filter(|peer| peer.proven);
+        let proven = clear.and_then(|peer| {
+            let gateway = match family {
+                Family::V4 => peer.gateway4.map(IpAddr::from)?,
+                Family::V6 => peer.gateway6().into(),
+            };
+            Some((devices.towards(peer.remote)?, Some(gateway)))
+        });
+        proven.unwrap_or((tun, None))
     }
 
     fn pod_route(&self, address: IpAddr, index: u32) -> Route {
@@ -125,6 +151,7 @@ fn unreachable(destination: IpNet) -> Route {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clear::ClearPeer;
     use super::*;
 
     const PEER: PeerId = PeerId([1; 16]);
@@ -143,6 +170,7 @@ mod tests {
             peers: BTreeMap::from([(PEER, BTreeSet::from([net("10.40.0.0/13"), net("fd4d:6573:6877:2::/112")]))]),
             pods: BTreeMap::from([("mw0123456789a".to_owned(), vec!["10.32.0.2".parse().expect("an address")])]),
             mtu: 1400,
+            clear: None,
         }
     }
 
@@ -152,7 +180,7 @@ mod tests {
 
     #[test]
     fn each_range_ends_unreachable_behind_the_route_into_the_tun() {
-        let routing = overlay().routing(5, &BTreeMap::new());
+        let routing = overlay().routing(5, &BTreeMap::new(), ClearLinks::default());
         for range in ["10.32.0.0/12", "fd4d:6573:6877::/48"] {
             let routes = to(&routing, range);
             let closed = routes.iter().find(|route| route.kind == RouteKind::Unreachable).expect("a closing route");
@@ -164,14 +192,15 @@ mod tests {
 
     #[test]
     fn a_node_without_an_address_opens_nothing() {
-        let routing = Overlay { own4: None, own6: None, ..overlay() }.routing(5, &BTreeMap::new());
+        let routing =
+            Overlay { own4: None, own6: None, ..overlay() }.routing(5, &BTreeMap::new(), ClearLinks::default());
         assert!(routing.routes.iter().all(|route| route.kind == RouteKind::Unreachable));
         assert!(routing.nexthops.is_empty());
     }
 
     #[test]
     fn a_peers_prefixes_share_its_nexthop_of_the_family() {
-        let routing = overlay().routing(5, &BTreeMap::new());
+        let routing = overlay().routing(5, &BTreeMap::new(), ClearLinks::default());
         let [v4] = &to(&routing, "10.40.0.0/13")[..] else { panic!("one route") };
         let [v6] = &to(&routing, "fd4d:6573:6877:2::/112")[..] else { panic!("one route") };
         assert_eq!(routing.nexthops.len(), 2);
@@ -182,7 +211,39 @@ mod tests {
     #[test]
     fn a_pod_is_routed_once_its_link_exists() {
         let links = BTreeMap::from([("mw0123456789a".to_owned(), 9)]);
-        assert!(to(&overlay().routing(5, &BTreeMap::new()), "10.32.0.2/32").is_empty());
-        assert_eq!(to(&overlay().routing(5, &links), "10.32.0.2/32")[0].output, Some(9));
+        assert!(to(&overlay().routing(5, &BTreeMap::new(), ClearLinks::default()), "10.32.0.2/32").is_empty());
+        assert_eq!(to(&overlay().routing(5, &links, ClearLinks::default()), "10.32.0.2/32")[0].output, Some(9));
+    }
+
+    #[test]
+    fn a_proven_clear_path_takes_the_nexthop_and_nothing_else() {
+        let peer = |proven| ClearPeer {
+            remote: [192, 0, 2, 1].into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            gateway4: Some(Ipv4Addr::new(10, 40, 0, 0)),
+            proven,
+        };
+        let clear = |proven| Clear {
+            port: 6784,
+            mac: [2, 0, 0, 0, 0, 9],
+            pairs: BTreeSet::new(),
+            peers: BTreeMap::from([(PEER, peer(proven))]),
+            inherits: false,
+        };
+        let devices = ClearLinks { v4: Some(7), v6: None };
+        let routing = |clear, devices| Overlay { clear, ..overlay() }.routing(5, &BTreeMap::new(), devices);
+        let outputs = |routing: &Routing| routing.nexthops.values().map(|nexthop| nexthop.output).collect::<Vec<_>>();
+
+        let proven = routing(Some(clear(true)), devices);
+        assert_eq!(outputs(&proven), [Some(7), Some(7)]);
+        let gateways: Vec<_> = proven.nexthops.values().filter_map(|nexthop| nexthop.gateway).collect();
+        assert_eq!(gateways, ["10.40.0.0", "fe80::ff:fe00:1"].map(|text| text.parse::<IpAddr>().expect("an address")));
+        let encrypted = routing(None, devices);
+        assert_eq!(proven.routes, encrypted.routes, "routes stay as they are");
+        for other in
+            [routing(Some(clear(false)), devices), routing(Some(clear(true)), ClearLinks::default()), encrypted]
+        {
+            assert_eq!(outputs(&other), [Some(5), Some(5)]);
+        }
     }
 }

@@ -1,19 +1,23 @@
 //! The thread that keeps the kernel in line with the mesh.
 //!
 //! It takes whole desired states, the latest replacing what waits, and single requests about a pod's link that somebody
-//! awaits. Between requests it looks every [`RECONCILE_INTERVAL`] whether anything was changed behind our back. What
-//! the kernel refuses is logged once, kept for `status`, and tried again at the next look.
+//! awaits. A second thread watches what others change and has the first look; without any notice it looks every
+//! [`RECONCILE_INTERVAL`]. The firewall's transactions are numbered by the kernel: those that touched our table and are
+//! none of ours put it back. What the kernel refuses is logged once, kept for `status`, and tried again at the next look.
 
+use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use meshwork_api::link::LinkMacs;
-use meshwork_sys::netlink::{InterfaceAddress, Netlink, Scope};
+use meshwork_sys::netlink::{Changes, InterfaceAddress, Netlink, Scope, Traffic, Watch, firewall_generation};
 use meshwork_sys::nft;
-use tokio::sync::oneshot;
+use meshwork_sys::wake::{Ready, Wake};
+use tokio::sync::{Notify, oneshot};
 
+use super::clear::ClearLinks;
 use super::desired::Overlay;
 use super::{GATEWAY6, guard, is_pod_link, reconcile, underlay};
 use crate::config::SMALLEST_POD_MTU;
@@ -21,8 +25,17 @@ use crate::config::SMALLEST_POD_MTU;
 /// How often routes and nexthops are compared unasked: three dumps, well under a millisecond.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often the firewall table is looked for unasked: each look starts the `nft` program.
-const GUARD_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the firewall's counters are read: each time starts the `nft` program.
+const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Notices come in bursts, some of our own making: one look answers all that came within this time.
+const SETTLING: Duration = Duration::from_millis(100);
+
+/// How long the watch waits when nothing happens.
+const WATCH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Transactions of ours whose notices may still come.
+const MOST_OWN_TRANSACTIONS: usize = 64;
 
 /// Why a pod's link could not be put in place.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +57,7 @@ enum Request {
     Apply(Arc<Overlay>),
     RoutePod { link: String, overlay: Arc<Overlay>, reply: Reply },
     RemoveLink { link: String, reply: Reply },
+    Changed(Changes),
     Stop,
 }
 
@@ -60,26 +74,45 @@ pub struct KernelHealth {
     pub clear_blocked: u64,
     /// Packets of pods with a source that is not theirs.
     pub pod_wrong_source: u64,
+    /// Packets of the clear path from or to addresses for which it is not allowed.
+    pub clear_refused: u64,
+    /// Devices of the clear path that stand.
+    pub clear_links: ClearLinks,
+    /// What they carried.
+    pub clear_traffic: Traffic,
 }
 
 /// Handle of the thread.
 pub struct KernelDriver {
     requests: Sender<Request>,
     health: Arc<Mutex<KernelHealth>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    changed: Arc<Notify>,
+    ending: Arc<Wake>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl KernelDriver {
-    /// Starts the thread, in the network namespace of the caller.
+    /// Starts the threads, in the network namespace of the caller.
     ///
     /// # Errors
-    /// When the system gives no thread.
-    pub fn start(netlink: Netlink) -> std::io::Result<Self> {
+    /// When the system gives no thread, or the kernel no notices.
+    pub fn start(netlink: Netlink) -> meshwork_sys::Result<Self> {
+        let refused = |source| meshwork_sys::Error::refused("start a thread", source);
         let (requests, receiver) = mpsc::channel();
         let health = Arc::new(Mutex::new(KernelHealth::default()));
-        let worker = Worker::new(netlink, Arc::clone(&health));
-        let thread = thread::Builder::new().name("kernel".into()).spawn(move || worker.run(&receiver))?;
-        Ok(Self { requests, health, thread: Mutex::new(Some(thread)) })
+        let (changed, ending) = (Arc::new(Notify::new()), Arc::new(Wake::new().map_err(refused)?));
+        let (worker, watch) = (Worker::new(netlink, Arc::clone(&health)), Watch::start(guard::TABLE_NAME)?);
+        let worker = thread::Builder::new().name("kernel".into()).spawn(move || worker.run(&receiver));
+        let watcher =
+            Watcher { watch, ending: Arc::clone(&ending), changed: Arc::clone(&changed), requests: requests.clone() };
+        let watcher = thread::Builder::new().name("kernel-watch".into()).spawn(move || watcher.run());
+        let threads = Mutex::new(vec![worker.map_err(refused)?, watcher.map_err(refused)?]);
+        Ok(Self { requests, health, changed, ending, threads })
+    }
+
+    /// Resolves after links, addresses or routes changed, whoever changed them.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Asks for a state; the latest asked for is the one that counts.
@@ -112,18 +145,27 @@ impl KernelDriver {
         answer.await.unwrap_or(Err(KernelError::Stopped))
     }
 
+    /// Devices of the clear path that stand.
+    #[must_use]
+    pub fn clear_links(&self) -> ClearLinks {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clear_links
+    }
+
     /// What the thread last saw.
     #[must_use]
     pub fn health(&self) -> KernelHealth {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the thread; everything it made stays.
+    /// Ends the threads; everything they made stays.
     pub fn stop(&self) {
+        self.ending.ring();
         self.request(Request::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the kernel thread had panicked");
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a kernel thread had panicked");
+            }
         }
     }
 
@@ -133,23 +175,62 @@ impl KernelDriver {
     }
 }
 
+/// Tells the worker what others change.
+struct Watcher {
+    watch: Watch,
+    ending: Arc<Wake>,
+    changed: Arc<Notify>,
+    requests: Sender<Request>,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        loop {
+            let told = match self.watch.wait(&self.ending, WATCH_INTERVAL) {
+                Ok(Ready::Rung) => return,
+                Ok(Ready::TimedOut) => continue,
+                Ok(Ready::Readable) => {
+                    thread::sleep(SETTLING);
+                    self.watch.changes()
+                }
+                Err(error) => Err(error),
+            };
+            let Ok(changes) = told.inspect_err(|error| tracing::error!(%error, "changes by others are seen late"))
+            else {
+                return;
+            };
+            if changes.routing {
+                self.changed.notify_one();
+            }
+            if self.requests.send(Request::Changed(changes)).is_err() {
+                return;
+            }
+        }
+    }
+}
+
 struct Worker {
     netlink: Netlink,
     health: Arc<Mutex<KernelHealth>>,
     desired: Option<Arc<Overlay>>,
     /// The script in force, as far as we know.
     guard: String,
-    guard_looked: Instant,
+    /// Generations of the firewall of which exactly one is ours, after the first and up to the second.
+    own: VecDeque<(u32, u32)>,
+    looked: Instant,
+    counted: Instant,
 }
 
 impl Worker {
     fn new(netlink: Netlink, health: Arc<Mutex<KernelHealth>>) -> Self {
-        Self { netlink, health, desired: None, guard: String::new(), guard_looked: Instant::now() }
+        let now = Instant::now();
+        Self { netlink, health, desired: None, guard: String::new(), own: VecDeque::new(), looked: now, counted: now }
     }
 
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
-            match requests.recv_timeout(RECONCILE_INTERVAL) {
+            let rest = RECONCILE_INTERVAL.saturating_sub(self.looked.elapsed());
+            match requests.recv_timeout(rest) {
                 Ok(Request::Apply(overlay)) => {
                     self.desired = Some(overlay);
                     self.settle();
@@ -162,10 +243,30 @@ impl Worker {
                 Ok(Request::RemoveLink { link, reply }) => {
                     let _ = reply.send(self.remove_link(&link));
                 }
-                Err(RecvTimeoutError::Timeout) => self.look(),
+                Ok(Request::Changed(changes)) => self.handle_changes(&changes),
+                Err(RecvTimeoutError::Timeout) => {}
                 Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             }
+            if self.looked.elapsed() >= RECONCILE_INTERVAL {
+                self.look();
+            }
         }
+    }
+
+    fn handle_changes(&mut self, changes: &Changes) {
+        let foreign = changes.firewall.iter().filter(|generation| !self.is_own(**generation)).count() > 0;
+        if foreign || changes.firewall_lost {
+            self.guard.clear();
+        }
+        if foreign || changes.firewall_lost || changes.routing {
+            self.look();
+        }
+    }
+
+    /// Whether a generation is the one of ours; it is so once.
+    fn is_own(&mut self, generation: u32) -> bool {
+        let place = self.own.iter().position(|(before, after)| (before + 1..=*after).contains(&generation));
+        place.and_then(|place| self.own.remove(place)).is_some()
     }
 
     /// Brings everything in line and remembers how it went.
@@ -178,7 +279,10 @@ impl Worker {
         let Some(overlay) = self.desired.clone() else { return Ok(false) };
         // The guard first: a route must never exist before the wall behind it.
         let guarded = self.put_guard(&overlay)?;
-        Ok(reconcile::reconcile(&mut self.netlink, &overlay)? || guarded)
+        let reconciled = reconcile::reconcile(&mut self.netlink, &overlay)?;
+        let mut health = self.health();
+        (health.clear_links, health.clear_traffic) = (reconciled.clear, reconciled.clear_traffic);
+        Ok(reconciled.changed || guarded)
     }
 
     fn put_guard(&mut self, overlay: &Overlay) -> meshwork_sys::Result<bool> {
@@ -186,17 +290,23 @@ impl Worker {
         if script == self.guard {
             return Ok(false);
         }
+        let before = firewall_generation()?;
         nft::apply(&script)?;
+        let after = firewall_generation()?;
+        self.own.push_back((before, after));
+        if self.own.len() > MOST_OWN_TRANSACTIONS {
+            self.own.pop_front();
+        }
         self.guard = script;
-        self.guard_looked = Instant::now();
         Ok(true)
     }
 
     /// Looks whether anything changed behind our back, and mends it.
     fn look(&mut self) {
-        if self.guard_looked.elapsed() >= GUARD_INTERVAL {
-            self.guard_looked = Instant::now();
-            self.look_at_guard();
+        self.looked = Instant::now();
+        if self.counted.elapsed() >= COUNTERS_INTERVAL {
+            self.counted = self.looked;
+            self.read_counters();
         }
         let outcome = self.try_settle();
         if let Ok(true) = outcome {
@@ -206,16 +316,15 @@ impl Worker {
         self.remember(outcome);
     }
 
-    /// A table that is gone is forgotten here, so that settling puts it back; its counters are read while it stands.
-    fn look_at_guard(&mut self) {
-        match (
-            nft::counter("inet", "meshwork", guard::CLEAR_BLOCKED),
-            nft::counter("inet", "meshwork", guard::WRONG_SOURCE),
-        ) {
-            (Ok(clear), Ok(wrong)) => {
+    /// Counters that cannot be read mean that the table is gone: it is put back at once.
+    fn read_counters(&mut self) {
+        let count = |name| nft::counter("inet", guard::TABLE_NAME, name);
+        match (count(guard::CLEAR_BLOCKED), count(guard::WRONG_SOURCE), count(guard::CLEAR_REFUSED)) {
+            (Ok(blocked), Ok(wrong), Ok(refused)) => {
                 let mut health = self.health();
-                health.clear_blocked = clear;
+                health.clear_blocked = blocked;
                 health.pod_wrong_source = wrong;
+                health.clear_refused = refused;
             }
             _ => self.guard.clear(),
         }

@@ -2,61 +2,140 @@
 //! traffic enters or leaves the overlay. Pure: it writes the script that the driver hands to `nft`.
 //!
 //! The guard stands in `postrouting` behind everything else: an overlay destination leaves by the TUN, by a pod's link
-//! or not at all. Its mirror in `prerouting` takes overlay sources from nowhere else. Sets and counters live on when
-//! the script is applied again; only rules and elements are replaced, in one transaction.
+//! or not at all. Its mirror in `prerouting` takes overlay sources from nowhere else. Where clear is allowed at all, its
+//! devices belong to the overlay, and their tunnel packets pass between the allowed pairs of addresses alone. Sets and
+//! counters live on when the script is applied again; only rules and elements are replaced, in one transaction.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 
+use super::clear::{Clear, VXLAN_NAME, VXLAN6_NAME};
 use super::desired::Overlay;
 use super::{POD_LINK_PREFIX, TUN_NAME};
 
+/// Name of the table.
+pub const TABLE_NAME: &str = "meshwork";
+
 /// Family and name of the table.
-pub const TABLE: &str = "inet meshwork";
+const TABLE: &str = "inet meshwork";
 
 /// Counter of overlay packets that were about to leave, or that came, in clear.
 pub const CLEAR_BLOCKED: &str = "clear_blocked";
 
+/// Counter of packets of the clear path between addresses for which clear is not allowed, and of packets out of it that
+/// do not belong there.
+pub const CLEAR_REFUSED: &str = "clear_refused";
+
 /// Counter of packets with which a pod pretended to be somebody else.
 pub const WRONG_SOURCE: &str = "pod_wrong_source";
 
+/// Chains with their hooks. `clear` takes out of connection tracking what is only the outside of a tunnel.
+const CHAINS: [(&str, &str); 4] = [
+    ("sources", "type filter hook prerouting priority -310"),
+    ("clear", "type filter hook output priority -310"),
+    ("translate", "type nat hook postrouting priority 100"),
+    ("guard", "type filter hook postrouting priority 300"),
+];
+
+/// Sets with their types.
+const SETS: [(&str, &str); 8] = [
+    ("overlay4", "type ipv4_addr; flags interval;"),
+    ("overlay6", "type ipv6_addr; flags interval;"),
+    ("local4", "type ipv4_addr; flags interval; auto-merge;"),
+    ("local6", "type ipv6_addr; flags interval; auto-merge;"),
+    ("pods4", "type ifname . ipv4_addr;"),
+    ("pods6", "type ifname . ipv6_addr;"),
+    (CLEAR4, "type ipv4_addr . ipv4_addr;"),
+    (CLEAR6, "type ipv6_addr . ipv6_addr;"),
+];
+
+/// Pairs of source and destination between which clear is allowed.
+const CLEAR4: &str = "clear4";
+const CLEAR6: &str = "clear6";
+
 /// Declarations that survive a re-application: adding what exists changes nothing.
-fn declarations() -> String {
-    format!(
-        "add table {TABLE}
-add counter {TABLE} {CLEAR_BLOCKED}
-add counter {TABLE} {WRONG_SOURCE}
-add set {TABLE} overlay4 {{ type ipv4_addr; flags interval; }}
-add set {TABLE} overlay6 {{ type ipv6_addr; flags interval; }}
-add set {TABLE} pods4 {{ type ifname . ipv4_addr; }}
-add set {TABLE} pods6 {{ type ifname . ipv6_addr; }}
-add chain {TABLE} sources {{ type filter hook prerouting priority -310; }}
-add chain {TABLE} translate {{ type nat hook postrouting priority 100; }}
-add chain {TABLE} guard {{ type filter hook postrouting priority 300; }}
-flush chain {TABLE} sources
-flush chain {TABLE} translate
-flush chain {TABLE} guard
-flush set {TABLE} overlay4
-flush set {TABLE} overlay6
-flush set {TABLE} pods4
-flush set {TABLE} pods6
-"
-    )
+fn declare(script: &mut String, keeps_pairs: bool) {
+    line(script, &format!("add table {TABLE}"));
+    for counter in [CLEAR_BLOCKED, CLEAR_REFUSED, WRONG_SOURCE] {
+        line(script, &format!("add counter {TABLE} {counter}"));
+    }
+    for (set, kind) in SETS {
+        line(script, &format!("add set {TABLE} {set} {{ {kind} }}"));
+        if !(keeps_pairs && [CLEAR4, CLEAR6].contains(&set)) {
+            line(script, &format!("flush set {TABLE} {set}"));
+        }
+    }
+    for (chain, hook) in CHAINS {
+        line(script, &format!("add chain {TABLE} {chain} {{ {hook}; }}"));
+        line(script, &format!("flush chain {TABLE} {chain}"));
+    }
 }
 
 /// The whole script.
 #[must_use]
 pub fn script(overlay: &Overlay) -> String {
-    let mut script = declarations();
+    let mut script = String::new();
+    let clear = overlay.clear.as_ref();
+    declare(&mut script, clear.is_some_and(|clear| clear.inherits));
     element(&mut script, "overlay4", &[overlay.range4.to_string()]);
     element(&mut script, "overlay6", &[overlay.range6.to_string()]);
+    let local = |is_v4: bool| {
+        let of_family = overlay.local.iter().filter(move |prefix| prefix.addr().is_ipv4() == is_v4);
+        of_family.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    element(&mut script, "local4", &local(true));
+    element(&mut script, "local6", &local(false));
     element(&mut script, "pods4", &pod_elements(&overlay.pods, IpAddr::is_ipv4));
     element(&mut script, "pods6", &pod_elements(&overlay.pods, IpAddr::is_ipv6));
-    sources(&mut script);
-    translate(&mut script, overlay);
-    guard(&mut script);
+    let inside = Inside::new(clear.is_some());
+    if let Some(clear) = clear {
+        clear_path(&mut script, clear);
+    }
+    sources(&mut script, &inside);
+    translate(&mut script, overlay, &inside);
+    guard(&mut script, &inside);
     script
+}
+
+/// The devices of the overlay, as the rules name them.
+struct Inside {
+    /// Those that lead to other nodes.
+    outward: String,
+}
+
+impl Inside {
+    fn new(clear: bool) -> Self {
+        let names = if clear { vec![TUN_NAME, VXLAN_NAME, VXLAN6_NAME] } else { vec![TUN_NAME] };
+        Self { outward: names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ") }
+    }
+
+    /// Any device that is not the overlay's.
+    fn except(&self, direction: &str) -> String {
+        format!("{direction} != {{ \"lo\", {} }} {direction} != \"{POD_LINK_PREFIX}*\"", self.outward)
+    }
+}
+
+/// Tunnel packets pass only between addresses for which clear is allowed, and out of the tunnel comes only what another
+/// node may send to this one.
+fn clear_path(script: &mut String, clear: &Clear) {
+    let drop = format!("counter name {CLEAR_REFUSED} drop");
+    let tunnel = format!("udp dport {}", clear.port);
+    for (family, is_v4, set) in [("ip", true, CLEAR4), ("ip6", false, CLEAR6)] {
+        let pairs = clear.pairs.iter().filter(|(our, _)| our.is_ipv4() == is_v4);
+        let both_ways = pairs.flat_map(|(our, their)| [format!("{our} . {their}"), format!("{their} . {our}")]);
+        element(script, set, &both_ways.collect::<Vec<_>>());
+        let pair = format!("{family} saddr . {family} daddr");
+        for (chain, side) in [("sources", "fib daddr type local "), ("clear", "")] {
+            rule(script, chain, &format!("{side}{tunnel} {pair} != @{set} {drop}"));
+            rule(script, chain, &format!("{side}{tunnel} {pair} @{set} notrack"));
+        }
+        let inner = format!("iifname {{ {VXLAN_NAME:?}, {VXLAN6_NAME:?} }}");
+        let (overlay, local) = if is_v4 { ("overlay4", "local4") } else { ("overlay6", "local6") };
+        rule(script, "sources", &format!("{inner} {family} saddr != @{overlay} {drop}"));
+        rule(script, "sources", &format!("{inner} {family} saddr @{local} {drop}"));
+        rule(script, "sources", &format!("{inner} {family} daddr != @{local} {drop}"));
+    }
 }
 
 fn pod_elements(pods: &BTreeMap<String, Vec<IpAddr>>, family: fn(&IpAddr) -> bool) -> Vec<String> {
@@ -82,21 +161,21 @@ fn line(script: &mut String, text: &str) {
 }
 
 /// A pod sends from its own addresses alone and is no router; an overlay source comes from a pod or out of the TUN.
-fn sources(script: &mut String) {
+fn sources(script: &mut String, inside: &Inside) {
     let pods = format!("iifname \"{POD_LINK_PREFIX}*\"");
     let drop = format!("counter name {WRONG_SOURCE} drop");
     rule(script, "sources", &format!("{pods} meta nfproto ipv4 iifname . ip saddr != @pods4 {drop}"));
     rule(script, "sources", &format!("{pods} ip6 saddr != {{ ::, fe80::/10 }} iifname . ip6 saddr != @pods6 {drop}"));
     rule(script, "sources", &format!("{pods} icmpv6 type {{ nd-router-advert, nd-redirect }} {drop}"));
     for (selector, set) in [("ip saddr", "@overlay4"), ("ip6 saddr", "@overlay6")] {
-        let elsewhere = outside("iifname");
+        let elsewhere = inside.except("iifname");
         rule(script, "sources", &format!("{elsewhere} {selector} {set} counter name {CLEAR_BLOCKED} drop"));
     }
 }
 
 /// What leaves the overlay takes the host's address; what enters it from the host takes the node's overlay address.
-fn translate(script: &mut String, overlay: &Overlay) {
-    let leaving = outside("oifname");
+fn translate(script: &mut String, overlay: &Overlay, inside: &Inside) {
+    let leaving = inside.except("oifname");
     rule(
         script,
         "translate",
@@ -109,7 +188,7 @@ fn translate(script: &mut String, overlay: &Overlay) {
             "{leaving} ip6 saddr @overlay6 ip6 daddr != @overlay6 ip6 daddr != {{ fe80::/10, ff00::/8 }} masquerade fully-random"
         ),
     );
-    let entering = format!("oifname {{ {TUN_NAME:?}, \"{POD_LINK_PREFIX}*\" }}");
+    let entering = format!("oifname {{ {}, \"{POD_LINK_PREFIX}*\" }}", inside.outward);
     if let Some(own) = overlay.own4 {
         rule(script, "translate", &format!("{entering} ip daddr @overlay4 ip saddr != @overlay4 snat ip to {own}"));
     }
@@ -119,14 +198,9 @@ fn translate(script: &mut String, overlay: &Overlay) {
     }
 }
 
-fn guard(script: &mut String) {
+fn guard(script: &mut String, inside: &Inside) {
     for (selector, set) in [("ip daddr", "@overlay4"), ("ip6 daddr", "@overlay6")] {
-        let leaving = outside("oifname");
+        let leaving = inside.except("oifname");
         rule(script, "guard", &format!("{leaving} {selector} {set} counter name {CLEAR_BLOCKED} drop"));
     }
-}
-
-/// Any device that is not the overlay's.
-fn outside(direction: &str) -> String {
-    format!("{direction} != {{ \"lo\", {TUN_NAME:?} }} {direction} != \"{POD_LINK_PREFIX}*\"")
 }

@@ -1,14 +1,15 @@
 //! Kernel objects of the overlay: what they should be, and the thread that makes them so.
 //!
 //! [`desired`] computes, without touching anything, every route, nexthop object and address that the mesh asks for;
-//! [`guard`] does the same for the nftables table; [`reconcile`] compares with what the kernel has and changes the
+//! [`guard`] does the same for the nftables table, [`clear`] for the VXLAN devices; [`reconcile`] compares with what the kernel has and changes the
 //! difference. [`driver`] owns the thread that does this on each change and at intervals. Objects of ours are known by
-//! name (`meshwork0`, `mw` and 11 hex digits, table `inet meshwork`) or by routing protocol number 83; nothing else is
+//! name (`meshwork0`, `meshwork-vx`, `meshwork-vx6`, `mw` and 11 hex digits, table `inet meshwork`) or by routing protocol number 83; nothing else is
 //! touched.
 //!
 //! Life-cycle: [`underlay::prepare`] before the tunnel starts, [`driver::KernelDriver`] while it runs, [`purge`] on the
 //! operator's word alone: a daemon that ends leaves everything in place, so that pods stay closed, not clear.
 
+pub mod clear;
 pub mod desired;
 pub mod driver;
 pub mod guard;
@@ -40,6 +41,11 @@ pub const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 pub fn is_pod_link(name: &str) -> bool {
     name.strip_prefix(POD_LINK_PREFIX)
         .is_some_and(|rest| rest.len() == 11 && rest.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// Whether a name is one of an interface that we make.
+fn is_ours(name: &str) -> bool {
+    name == TUN_NAME || clear::is_clear_link(name) || is_pod_link(name)
 }
 
 /// Host prefix of an address.

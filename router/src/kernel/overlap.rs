@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use meshwork_sys::netlink::Route;
 
-use super::{ROUTE_PROTOCOL, TUN_NAME, is_pod_link};
+use super::{ROUTE_PROTOCOL, is_ours};
 
 /// The name server that the overlay's own range holds: the last part of its address.
 const OWN_RESOLVER: u128 = 0x53;
@@ -38,8 +38,7 @@ pub(super) fn overlaps(
 
 /// A default route leads everywhere and overlaps nothing.
 fn is_foreign(route: &Route, links: &BTreeMap<u32, String>) -> bool {
-    let ours =
-        route.output.and_then(|index| links.get(&index)).is_some_and(|name| name == TUN_NAME || is_pod_link(name));
+    let ours = route.output.and_then(|index| links.get(&index)).is_some_and(|name| is_ours(name));
     route.protocol != ROUTE_PROTOCOL && route.destination.prefix_len() > 0 && !ours
 }
 
@@ -65,6 +64,7 @@ fn is_own(range: IpNet, resolver: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::TUN_NAME;
 
     fn found(routes: &[Route], addresses: &[(IpAddr, String)], resolv_conf: &str) -> Vec<String> {
         let ranges = ["10.32.0.0/12", "fd4d:6573:6877::/48"].map(|text| text.parse().expect("a prefix"));

@@ -3,9 +3,9 @@
 use meshwork_sys::netlink::Netlink;
 use meshwork_sys::{Result, nft};
 
-use super::{GATEWAY4, TUN_NAME, host_prefix, is_pod_link, reconcile};
+use super::{GATEWAY4, host_prefix, is_ours, reconcile};
 
-/// Takes away pod links, the TUN, routes, nexthop objects, the gateway address and the firewall table, and says what
+/// Takes away pod links, the TUN, the clear path's devices, routes, nexthop objects, the gateway address and the firewall table, and says what
 /// there was. Forwarding settings of the host stay: others may have come to rely on them.
 ///
 /// # Errors
@@ -22,7 +22,7 @@ pub fn purge(netlink: &mut Netlink) -> Result<Vec<String>> {
         removed.push(format!("nexthop {id}"));
     }
     for link in netlink.links()? {
-        if link.name == TUN_NAME || is_pod_link(&link.name) {
+        if is_ours(&link.name) {
             netlink.delete_link(&link.name)?;
             removed.push(format!("link {}", link.name));
         }

@@ -3,20 +3,45 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use meshwork_sys::Result;
-use meshwork_sys::netlink::{InterfaceAddress, Link, Netlink, RouteFilter, Scope};
+use meshwork_sys::netlink::{InterfaceAddress, Link, Netlink, Nexthop, RouteFilter, Scope, Traffic};
 
+use super::clear::{self, ClearLinks};
 use super::desired::{Overlay, Routing};
 use super::{ROUTE_PROTOCOL, TUN_NAME, is_pod_link};
 
-/// Brings addresses, nexthops and routes in line. True where anything had to change.
-pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay) -> Result<bool> {
+/// What a comparison found and left.
+#[derive(Debug, Default)]
+pub(super) struct Reconciled {
+    /// Something had to change.
+    pub(super) changed: bool,
+    /// Devices of the clear path that stand.
+    pub(super) clear: ClearLinks,
+    /// What they carried.
+    pub(super) clear_traffic: Traffic,
+}
+
+/// Brings devices, addresses, nexthops and routes in line.
+pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay) -> Result<Reconciled> {
     let links = netlink.links()?;
-    let Some(tun) = links.iter().find(|link| link.name == TUN_NAME) else { return Ok(false) };
+    let Some(tun) = links.iter().find(|link| link.name == TUN_NAME) else { return Ok(Reconciled::default()) };
     let mut changed = settle_tun(netlink, tun, overlay)?;
     changed |= addresses(netlink, tun.index, overlay)?;
-    let desired = overlay.routing(tun.index, &pod_links(&links));
-    changed |= routing(netlink, &desired)?;
-    Ok(changed)
+    let wanted = overlay.clear.as_ref();
+    let (devices, made) = clear::devices(netlink, &links, wanted, overlay.mtu)?;
+    changed |= made;
+    if let Some(wanted) = wanted {
+        changed |= clear::open(netlink, devices, wanted)?;
+    }
+    let desired = overlay.routing(tun.index, &pod_links(&links), devices);
+    let kept = |nexthop: &Nexthop| {
+        wanted.is_some_and(|clear| clear.inherits) && nexthop.output.is_some_and(|output| devices.contains(output))
+    };
+    changed |= routing(netlink, &desired, kept)?;
+    if let Some(wanted) = wanted {
+        changed |= clear::close(netlink, devices, wanted)?;
+    }
+    changed |= clear::remove(netlink, &links, wanted)?;
+    Ok(Reconciled { changed, clear: devices, clear_traffic: clear::traffic(&links) })
 }
 
 /// Pod links by name, with their indices.
@@ -51,11 +76,14 @@ fn addresses(netlink: &mut Netlink, tun: u32, overlay: &Overlay) -> Result<bool>
     Ok(present != desired)
 }
 
-/// Nexthops come before the routes that name them, and go after.
-fn routing(netlink: &mut Netlink, desired: &Routing) -> Result<bool> {
+/// Nexthops come before the routes that name them, and go after. Nexthops that nobody wants and that are `kept` stay,
+/// and so do their routes.
+fn routing(netlink: &mut Netlink, desired: &Routing, kept: impl Fn(&Nexthop) -> bool) -> Result<bool> {
     let present = present(netlink)?;
+    let mut changed = false;
     for nexthop in desired.nexthops.values().filter(|nexthop| present.nexthops.get(&nexthop.id) != Some(nexthop)) {
         netlink.replace_nexthop(nexthop)?;
+        changed = true;
     }
     let taken: BTreeSet<_> = present.routes.iter().map(|route| (route.destination, route.metric)).collect();
     for route in desired.routes.difference(&present.routes) {
@@ -64,18 +92,25 @@ fn routing(netlink: &mut Netlink, desired: &Routing) -> Result<bool> {
             true => netlink.replace_route(route)?,
             false => netlink.add_route(route)?,
         }
+        changed = true;
     }
+    let unwanted = present.nexthops.values().filter(|nexthop| !desired.nexthops.contains_key(&nexthop.id));
+    let (kept, unwanted): (Vec<_>, Vec<_>) = unwanted.partition(|nexthop| kept(nexthop));
+    let kept: BTreeSet<u32> = kept.iter().map(|nexthop| nexthop.id).collect();
     // A replacement may have taken an old route's place: only what has no successor at its metric is deleted.
-    let kept: BTreeSet<_> = desired.routes.iter().map(|route| (route.destination, route.metric)).collect();
+    let followed: BTreeSet<_> = desired.routes.iter().map(|route| (route.destination, route.metric)).collect();
     for route in present.routes.difference(&desired.routes) {
-        if !kept.contains(&(route.destination, route.metric)) {
+        let stays = route.nexthop.is_some_and(|id| kept.contains(&id));
+        if !stays && !followed.contains(&(route.destination, route.metric)) {
             netlink.delete_route(route)?;
+            changed = true;
         }
     }
-    for id in present.nexthops.keys().filter(|id| !desired.nexthops.contains_key(id)) {
-        netlink.delete_nexthop(*id)?;
+    for nexthop in unwanted {
+        netlink.delete_nexthop(nexthop.id)?;
+        changed = true;
     }
-    Ok(&present != desired)
+    Ok(changed)
 }
 
 /// What the kernel holds of ours.

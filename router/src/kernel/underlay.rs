@@ -10,7 +10,7 @@ use meshwork_sys::netlink::{InterfaceAddress, Netlink, RouteFilter, Scope};
 use meshwork_sys::{Result, sysctl, tun};
 
 use super::overlap::overlaps;
-use super::{GATEWAY4, POD_LINK_PREFIX, TUN_NAME, host_prefix, is_pod_link};
+use super::{GATEWAY4, POD_LINK_PREFIX, TUN_NAME, host_prefix, is_ours};
 use crate::config::{ENCAPSULATION_BUDGET, SMALLEST_POD_MTU};
 
 /// MTU of an underlay that shows no address of its own: Ethernet's.
@@ -42,7 +42,7 @@ impl Underlay {
         let (mut within, mut names) = (Vec::new(), BTreeMap::new());
         for link in netlink.links()? {
             names.insert(link.index, link.name.clone());
-            if !link.up || link.name == "lo" || link.name == TUN_NAME || is_pod_link(&link.name) {
+            if !link.up || link.name == "lo" || is_ours(&link.name) {
                 continue;
             }
             if link.name.starts_with(POD_LINK_PREFIX) {
@@ -151,7 +151,7 @@ fn loosen_reverse_path_filter() -> Result<()> {
 fn keep_router_advertisements() -> Result<()> {
     let Ok(interfaces) = std::fs::read_dir("/proc/sys/net/ipv6/conf") else { return Ok(()) };
     for name in interfaces.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let underlay = !["all", "default", "lo", TUN_NAME].contains(&name.as_str()) && !is_pod_link(&name);
+        let underlay = !["all", "default", "lo"].contains(&name.as_str()) && !is_ours(&name);
         let key = format!("net/ipv6/conf/{name}/accept_ra");
         if underlay && sysctl::read(&key).is_ok_and(|value| value.trim() == "1") {
             sysctl::write(&key, "2")?;

@@ -20,6 +20,13 @@ pub(super) struct Link {
     heard: Instant,
 }
 
+impl Link {
+    /// When something last came on it.
+    pub(super) fn heard(&self) -> Instant {
+        self.heard
+    }
+}
+
 impl Node {
     pub(super) fn link_event(&mut self, now: Instant, event: LinkEvent) {
         match event {

@@ -13,8 +13,9 @@ use meshwork_tunnel::{Desired, TunnelPeer};
 use meshwork_wire::record::{FreeSpace, PeerRecord, Peers, Pods, Ring, Store};
 use meshwork_wire::{PeerId, frame};
 
-use super::Node;
+use super::{Node, UNDERLAY_INTERVAL};
 use crate::addresses::AddressEvent;
+use crate::config::MOST_TRUSTED;
 use crate::kernel::desired::Overlay;
 use crate::kernel::underlay::Underlay;
 
@@ -59,6 +60,11 @@ impl Stale {
         self.members = true;
     }
 
+    /// What the kernel holds has to change, and nothing else.
+    pub(super) fn overlay(&mut self) {
+        self.overlay = true;
+    }
+
     /// Ownership, leases or the node's own address changed.
     pub(super) fn addresses(&mut self) {
         self.record = true;
@@ -70,6 +76,8 @@ impl Stale {
 /// What of a record is used: a member that tells of thousands of endpoints would have every other one dial them all.
 fn believed(mut record: PeerRecord) -> PeerRecord {
     record.endpoints.truncate(MOST_ENDPOINTS);
+    record.clear.addresses.truncate(MOST_ENDPOINTS);
+    record.clear.trusted.truncate(MOST_TRUSTED);
     record
 }
 
@@ -215,9 +223,10 @@ impl Node {
         if stale.peers {
             let desired = self.tunnel_peers();
             self.parts.tunnel.configure(desired);
+            self.refresh_clear(now);
         }
-        if stale.peers || stale.overlay {
-            self.parts.kernel.apply(self.overlay());
+        if stale.peers || std::mem::take(&mut self.stale.overlay) || stale.overlay {
+            self.parts.kernel.apply(self.overlay(now));
         }
     }
 
@@ -232,6 +241,7 @@ impl Node {
             encryption: config.encryption,
             endpoints: self.own_endpoints(),
             overlay: self.own.clone(),
+            clear: self.clear_terms(),
             witnesses: Vec::new(),
         };
         if let Err(error) = self.gossip.put::<Peers>(now, &(), &record) {
@@ -249,6 +259,7 @@ impl Node {
     /// Looks whether the host's addresses changed.
     pub(super) fn read_underlay(&mut self, now: Instant) {
         self.underlay_read = now;
+        self.underlay_at = now + UNDERLAY_INTERVAL;
         let config = &self.parts.config;
         match Underlay::read(&mut self.parts.netlink, config.range4, config.range6) {
             Ok(underlay) if underlay != self.parts.underlay => {
@@ -315,14 +326,14 @@ impl Node {
     }
 
     /// Ring parts and the IPv6 prefix of a peer.
-    fn prefixes_of(&self, peer: PeerId) -> BTreeSet<IpNet> {
+    pub(super) fn prefixes_of(&self, peer: PeerId) -> BTreeSet<IpNet> {
         let view = self.parts.allocator.view();
         let parts = view.ownership.get(&peer).into_iter().flatten().map(|part| IpNet::V4(*part));
         let v6 = IpNet::V6(node_prefix6(self.parts.config.range6, peer));
         parts.chain([v6]).collect()
     }
 
-    pub(super) fn overlay(&self) -> Arc<Overlay> {
+    pub(super) fn overlay(&self, now: Instant) -> Arc<Overlay> {
         let me = self.parts.identity.peer_id();
         let own4 = self.own.iter().find_map(|own| if let IpAddr::V4(own) = own { Some(*own) } else { None });
         let own6 = self.own.iter().find_map(|own| if let IpAddr::V6(own) = own { Some(*own) } else { None });
@@ -338,6 +349,7 @@ impl Node {
             peers: self.gossip.members().map(|member| (member.id, self.prefixes_of(member.id))).collect(),
             pods: pods.filter(|(link, _)| self.confirmed.contains(link)).collect(),
             mtu: self.parts.mtu,
+            clear: self.clear_overlay(now),
         })
     }
 }

@@ -6,8 +6,10 @@
 //!
 //! - [`links`]: control links come and go
 //! - [`mesh`]: gossip and addresses become dial targets, tunnel peers and kernel state
+//! - [`clear`]: the clear path, and the probes through it
 //! - [`views`]: the same, as the API shows it
 
+mod clear;
 mod links;
 mod mesh;
 mod own;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meshwork_gossip::Gossip;
-use meshwork_identity::Identity;
+use meshwork_identity::{Identity, Secrets};
 use meshwork_state::StateError;
 use meshwork_sys::netlink::Netlink;
 use meshwork_tunnel::Tunnel;
@@ -42,8 +44,11 @@ const QUESTIONS: usize = 256;
 /// Longest sleep without a timer: how late a tunnel that has ended is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
-/// How often the host's addresses are read again.
+/// How often the host's addresses are read again when nothing tells that they changed.
 const UNDERLAY_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How soon after the last time they are read again when something does: pods come and go in bursts.
+const UNDERLAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How long to leave an allocator alone whose queue is full.
 const ALLOCATOR_PAUSE: Duration = Duration::from_millis(100);
@@ -76,6 +81,8 @@ pub struct Parts {
     pub mtu: u32,
     /// Whether AES-GCM is the faster cipher here.
     pub prefers_aes: bool,
+    /// Secrets of the mesh.
+    pub secrets: Secrets,
 }
 
 /// The actor's state.
@@ -97,7 +104,9 @@ pub struct Node {
     untold: BTreeMap<PodKey, PodRecord>,
     /// Set once the node must not go on.
     lost: Option<Lost>,
+    clear: clear::ClearPath,
     underlay_read: Instant,
+    underlay_at: Instant,
     dropped_frames: u64,
     misbehaved_frames: u64,
 }
@@ -166,7 +175,8 @@ pub async fn run(
     mut addresses: mpsc::UnboundedReceiver<AddressEvent>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Lost> {
-    let mut node = Node::new(parts, Instant::now());
+    let (mut node, mut frames) = Node::new(parts, Instant::now());
+    let kernel = Arc::clone(&node.parts.kernel);
     node.begin(&mut addresses).await;
     tokio::pin!(stop);
     loop {
@@ -179,6 +189,8 @@ pub async fn run(
             Some(event) = link_events.recv() => node.link_event(Instant::now(), event),
             Some(event) = addresses.recv() => node.address_event(Instant::now(), event),
             Some(question) = questions.0.recv() => question(&mut node),
+            Some(frame) = frames.recv() => node.clear_frame(Instant::now(), frame),
+            () = kernel.changed() => node.underlay_due(Instant::now()),
             () = sleep_until(wake.into()) => node.timers(Instant::now()),
             () = &mut stop => break,
         }
@@ -199,13 +211,19 @@ fn standing_links(netlink: &mut Netlink, names: impl Iterator<Item = String>) ->
 }
 
 impl Node {
-    fn new(mut parts: Parts, now: Instant) -> Self {
+    fn new(mut parts: Parts, now: Instant) -> (Self, mpsc::Receiver<clear::Frame>) {
         let gossip = Gossip::new(Arc::clone(&parts.identity), parts.incarnation, now);
         let view = parts.allocator.view();
         // A restarted node keeps its address: what the run before left in the kernel stays in use meanwhile.
         let own = view.leases.iter().find(|lease| lease.is_node());
+        let inherited = crate::kernel::clear::inherited(&mut parts.netlink).unwrap_or_else(|error| {
+            tracing::warn!(%error, "clear paths of the run before are proven anew");
+            BTreeMap::new()
+        });
+        let (clear, frames) = clear::ClearPath::start(parts.config.encryption, &parts.secrets, inherited, now);
         let mut node = Self {
             started: now,
+            clear,
             gossip,
             dialer: Dialer::default(),
             links: BTreeMap::new(),
@@ -217,12 +235,13 @@ impl Node {
             untold: BTreeMap::new(),
             lost: None,
             underlay_read: now,
+            underlay_at: now + UNDERLAY_INTERVAL,
             dropped_frames: 0,
             misbehaved_frames: 0,
             parts,
         };
         node.dial_configured(now);
-        node
+        (node, frames)
     }
 
     /// Takes in what the disk held before any link is up: the first state that others see of a new run replaces all
@@ -249,17 +268,25 @@ impl Node {
 
     fn wake_at(&self, now: Instant) -> Instant {
         let allocator = self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE);
-        let underlay = Some(self.underlay_read + UNDERLAY_INTERVAL);
-        let timers =
-            [self.gossip.poll_timeout(), self.dialer.poll_timeout(), allocator, underlay, Some(now + LONGEST_SLEEP)];
+        let underlay = Some(self.underlay_at);
+        let (gossip, dialer, clear) =
+            (self.gossip.poll_timeout(), self.dialer.poll_timeout(), self.clear.poll_timeout(now));
+        let timers = [gossip, dialer, clear, allocator, underlay, Some(now + LONGEST_SLEEP)];
         timers.into_iter().flatten().min().unwrap_or(now)
     }
 
     fn timers(&mut self, now: Instant) {
         self.gossip.handle_timeout(now);
-        if now.duration_since(self.underlay_read) >= UNDERLAY_INTERVAL {
+        self.clear_timers(now);
+        if now >= self.underlay_at {
             self.read_underlay(now);
         }
+    }
+
+    /// Something of the host changed: its addresses are read soon.
+    fn underlay_due(&mut self, now: Instant) {
+        let soon = (self.underlay_read + UNDERLAY_PAUSE).max(now);
+        self.underlay_at = self.underlay_at.min(soon);
     }
 
     async fn shut_down(self) {

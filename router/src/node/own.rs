@@ -43,7 +43,7 @@ impl Node {
     /// kernel in the order in which their states were computed.
     pub fn confirm(&mut self, link: &str) -> impl Future<Output = Result<(), KernelError>> + use<> {
         self.confirmed.insert(link.to_owned());
-        self.parts.kernel.route_pod(link.to_owned(), self.overlay())
+        self.parts.kernel.route_pod(link.to_owned(), self.overlay(Instant::now()))
     }
 
     /// Counts the links of a sandbox, or of one of its interfaces, as gone; answers their names.
@@ -84,6 +84,7 @@ impl Node {
     /// Puts other secrets in force. Links admitted under one that is no longer accepted end.
     pub fn set_secrets(&mut self, secrets: Secrets) {
         self.parts.control.set_secrets(secrets.clone());
+        self.clear.set_secrets(&secrets);
         self.parts.tunnel.set_secrets(secrets);
         for link in self.links.values() {
             if !self.parts.control.accepts(link.sender.key_id) {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use ipnet::IpNet;
 use meshwork_api::model::{
-    API_VERSION, Connection, ConnectionState, Connections, Direction as DirectionModel, DnsStatus, Ipam, IpamPeer,
-    IpamState, IpamSummary, Lease as LeaseModel, Path, PathKind, Paths, Peer, PeerName, PeerState, Peers, PodIdentity,
-    Status,
+    API_VERSION, ClearTraffic, Connection, ConnectionState, Connections, Direction as DirectionModel, DnsStatus, Ipam,
+    IpamPeer, IpamState, IpamSummary, Lease as LeaseModel, Path, PathKind, Paths, Peer, PeerName, PeerState, Peers,
+    PodIdentity, Status,
 };
 use meshwork_gossip::MemberState;
 use meshwork_ipam::{Lease, StatusState};
@@ -190,6 +191,7 @@ impl Node {
             ("malformed", gossip.malformed),
             ("queue_full", gossip.queue_full + self.dropped_frames + self.parts.control_queue.dropped()),
             ("wrong_source", self.parts.kernel.health().pod_wrong_source),
+            ("clear_refused", self.parts.kernel.health().clear_refused),
         ];
         for (reason, count) in more {
             *drops.entry(reason.to_owned()).or_default() += count;
@@ -290,9 +292,17 @@ impl Node {
     /// `GET /v1/paths`
     pub fn paths(&self) -> Paths {
         let records = self.records();
-        let path = |status: PathStatus| Path {
+        let paths = self.parts.tunnel.paths().into_iter().map(|status| self.path(&records, status));
+        let carried = self.parts.kernel.health().clear_traffic;
+        let clear = ClearTraffic { sent_bytes: carried.sent_bytes, received_bytes: carried.received_bytes };
+        Paths { api: API_VERSION, paths: paths.collect(), clear }
+    }
+
+    /// The clear path where it is proven, else the encrypted one, which says why it is not clear where it could be.
+    fn path(&self, records: &BTreeMap<PeerId, PeerRecord>, status: PathStatus) -> Path {
+        let encrypted = Path {
             peer: status.peer,
-            nickname: self.nickname(&records, status.peer),
+            nickname: self.nickname(records, status.peer),
             kind: PathKind::Direct,
             encrypted: true,
             up: status.state == PathState::Established,
@@ -307,7 +317,24 @@ impl Node {
             sent_bytes: status.sent_bytes,
             received_bytes: status.received_bytes,
         };
-        Paths { api: API_VERSION, paths: self.parts.tunnel.paths().into_iter().map(path).collect() }
+        match self.clear_standing(status.peer) {
+            None => encrypted,
+            Some(clear) if !clear.proven => {
+                Path { reason: format!("{}; {}", encrypted.reason, clear.reason), ..encrypted }
+            }
+            Some(clear) => Path {
+                kind: PathKind::Vxlan,
+                encrypted: false,
+                up: true,
+                endpoint: Some(SocketAddr::new(clear.remote, self.parts.config.vxlan_port)),
+                rtt_us: clear.rtt.and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
+                loss: Some(clear.loss),
+                cipher: None,
+                reason: clear.reason,
+                handshake_age_s: None,
+                ..encrypted
+            },
+        }
     }
 
     fn ipam_summary(&self) -> IpamSummary {

@@ -210,8 +210,9 @@ impl Contact {
         !self.peer.eager && self.watch_at.is_none() && waited >= GIVE_UP
     }
 
-    pub(super) fn status(&self, now: Instant) -> PathStatus {
+    pub(super) fn status(&self, beginning: Instant, now: Instant) -> PathStatus {
         let traffic = &self.shared.traffic;
+        let heard = Some(self.shared.heard.load(Relaxed)).filter(|milliseconds| *milliseconds > 0);
         let state = match (&self.current, &self.attempt) {
             (Some(_), _) if !self.dead => PathState::Established,
             (None, None) => PathState::Idle,
@@ -224,6 +225,7 @@ impl Contact {
             cipher: self.current.as_ref().map(|session| session.cipher.name()),
             rtt: self.probes.rtt(),
             loss: self.probes.loss(),
+            heard: heard.map(|milliseconds| beginning + Duration::from_millis(milliseconds)),
             handshake_age: self.current.as_ref().map(|session| now.saturating_duration_since(session.born)),
             sent_bytes: traffic.sent_bytes.load(Relaxed),
             sent_packets: traffic.sent_packets.load(Relaxed),

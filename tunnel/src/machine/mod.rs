@@ -118,7 +118,7 @@ impl Machine {
 
     /// The encrypted path to each peer.
     pub(crate) fn paths(&self, now: Instant) -> Vec<PathStatus> {
-        self.contacts.values().map(|contact| contact.status(now)).collect()
+        self.contacts.values().map(|contact| contact.status(self.beginning, now)).collect()
     }
 
     /// Takes on the desired state.
@@ -168,7 +168,12 @@ impl Machine {
         }
     }
 
-    /// A packet was sent to `id`, which is not being watched: it is in use from now on.
+    /// The encrypted path to one peer.
+    pub(crate) fn path(&self, id: PeerId, now: Instant) -> Option<PathStatus> {
+        self.contacts.get(&id).map(|contact| contact.status(self.beginning, now))
+    }
+
+    /// A packet was sent to `id`, which is not being watched, or it is to be asked: it is in use from now on.
     pub(crate) fn handle_use(&mut self, id: PeerId, now: Instant) {
         if let Some(contact) = self.contacts.get_mut(&id) {
             contact.watch(now);

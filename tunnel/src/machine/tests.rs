@@ -470,7 +470,7 @@ fn a_record_with_another_peers_key_does_not_take_its_calls() {
     pair.send(0);
     pair.run_ms(50);
     assert_eq!(
-        [pair.state(0), pair.nodes[1].machine.contacts[&pair.peer_id(1)].status(pair.now).state],
+        [pair.state(0), pair.nodes[1].machine.contacts[&pair.peer_id(1)].status(pair.now, pair.now).state],
         [PathState::Established, PathState::Established]
     );
 }

@@ -1,0 +1,212 @@
+//! Clear text travels exactly where both sides allow it, by kernel VXLAN, and only while that works. `tcpdump` sees what
+//! is on the wire, `ping` what arrives, `nft` on the fabric breaks what is to break.
+
+#![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
+
+use std::time::Duration;
+
+use meshwork_api::model::{Path, PathKind, Paths, Status};
+use meshwork_lab::pcap::{Packet, contains};
+use meshwork_lab::{Host, Lab, Look, Ping, Pod, eventually};
+
+const DEADLINE: Duration = Duration::from_secs(20);
+const MARKER: &[u8] = b"said-by-a-pod";
+const OFF: &[&str] = &["--encryption", "off"];
+const CLEAR_PORT: u16 = 6784;
+
+#[test]
+fn pods_of_nodes_that_both_allow_it_talk_in_clear_and_all_others_sealed() {
+    let lab = Lab::build("clearoff").unwrap().hosts(3).flags(1, OFF).flags(2, OFF).up().unwrap();
+    let pods: Vec<Pod> = lab.hosts().iter().map(|host| host.pod("pod").unwrap()).collect();
+    wait_for_kind(lab.host(1), "h2", PathKind::Vxlan);
+    wait_for_kind(lab.host(2), "h1", PathKind::Vxlan);
+    for host in [lab.host(1), lab.host(2)] {
+        assert_eq!(path(host, "h3").kind, PathKind::Direct, "h3 requires encryption");
+    }
+    assert!(lab.host(3).exec(["ip", "link", "show", "meshwork-vx"]).is_err(), "no such device where it is not allowed");
+
+    assert!(seen_in_clear(&lab, &pods[0], &pods[1]), "both allow it");
+    assert!(!seen_in_clear(&lab, &pods[0], &pods[2]), "the stricter side wins");
+    assert!(!seen_in_clear(&lab, &pods[2], &pods[1]), "from either end");
+}
+
+#[test]
+fn trust_concerns_the_addresses_in_the_trusted_subnets_alone() {
+    let trusting = |subnet: &'static str| ["--encryption", "trusted", "--trusted-subnet", subnet];
+    let lab = Lab::build("cleartrust")
+        .unwrap()
+        .hosts(3)
+        // h1 and h2 trust each other's IPv6 addresses, h3 trusts everybody and is trusted by nobody but h1 by IPv4.
+        .flags(1, &trusting("fd00:6c61:62::/48,198.18.0.14/32"))
+        .flags(2, &trusting("fd00:6c61:62::/48"))
+        .flags(3, &trusting("198.18.0.10/32"))
+        .up()
+        .unwrap();
+    let pods: Vec<Pod> = lab.hosts().iter().map(|host| host.pod("pod").unwrap()).collect();
+    wait_for_kind(lab.host(1), "h2", PathKind::Vxlan);
+    let endpoint = path(lab.host(1), "h2").endpoint.unwrap();
+    assert!(endpoint.is_ipv6() && endpoint.port() == CLEAR_PORT, "{endpoint}");
+    assert_eq!(path(lab.host(1), "h3").kind, PathKind::Direct);
+    assert_eq!(path(lab.host(2), "h3").kind, PathKind::Direct);
+    assert!(seen_in_clear(&lab, &pods[0], &pods[1]), "over the IPv6 underlay");
+    assert!(!seen_in_clear(&lab, &pods[0], &pods[2]));
+}
+
+#[test]
+fn a_clear_path_that_breaks_is_left_within_two_seconds_and_taken_again_when_it_works() {
+    let lab = Lab::build("clearbreak").unwrap().hosts(2).flags(1, OFF).flags(2, OFF).up().unwrap();
+    let pods = [lab.host(1).pod("pod").unwrap(), lab.host(2).pod("pod").unwrap()];
+    for (host, other) in [(1, "h2"), (2, "h1")] {
+        wait_for_kind(lab.host(host), other, PathKind::Vxlan);
+    }
+    let fabric = lab.fabric().namespace();
+    fabric
+        .exec([
+            "nft",
+            "add table inet breaks; add chain inet breaks f { type filter hook forward priority 0; }; \
+                       add rule inet breaks f udp dport 6784 counter drop",
+        ])
+        .unwrap();
+    for (host, other) in [(1, "h2"), (2, "h1")] {
+        wait_for_kind(lab.host(host), other, PathKind::Direct);
+        assert!(path(lab.host(host), other).reason.contains("clear path"), "it says why");
+    }
+    assert_eq!(answers(&pods[0], &pods[1]), [20, 20], "sealed, meanwhile");
+    fabric.exec(["nft", "delete table inet breaks"]).unwrap();
+    wait_for_kind(lab.host(1), "h2", PathKind::Vxlan);
+    wait_for_kind(lab.host(2), "h1", PathKind::Vxlan);
+    assert_eq!(answers(&pods[0], &pods[1]), [20, 20]);
+}
+
+#[test]
+fn a_killed_daemon_and_its_successor_do_not_disturb_what_travels_in_clear() {
+    let lab = Lab::build("clearkill").unwrap().hosts(2).flags(1, OFF).flags(2, OFF).up().unwrap();
+    let pods = [lab.host(1).pod("pod").unwrap(), lab.host(2).pod("pod").unwrap()];
+    for (host, other) in [(1, "h2"), (2, "h1")] {
+        wait_for_kind(lab.host(host), other, PathKind::Vxlan);
+    }
+    let to = pods[1].ipv4().unwrap();
+    let pinging = std::thread::scope(|scope| {
+        let pings = scope.spawn(|| Ping::to(to).count(600).every(Duration::from_millis(10)).run(pods[0].namespace()));
+        lab.host(1).kill().unwrap();
+        lab.host(1).start().unwrap();
+        lab.wait_until_ready(DEADLINE).unwrap();
+        wait_for_kind(lab.host(1), "h2", PathKind::Vxlan);
+        pings.join().unwrap().unwrap()
+    });
+    assert_eq!(pinging.received, 600, "nothing is lost");
+}
+
+#[test]
+fn withdrawn_permission_takes_the_path_and_the_device_away() {
+    // A flag outranks the environment.
+    let lab = Lab::build("clearback").unwrap().hosts(2).environment(1, "MESHD_ENCRYPTION", "off").flags(2, OFF);
+    let lab = lab.up().unwrap();
+    let pods = [lab.host(1).pod("pod").unwrap(), lab.host(2).pod("pod").unwrap()];
+    wait_for_kind(lab.host(2), "h1", PathKind::Vxlan);
+    lab.host(1).kill().unwrap();
+    lab.host(1).start_with(&["--encryption", "required"]).unwrap();
+    wait_for_kind(lab.host(2), "h1", PathKind::Direct);
+    lab.wait_until_ready(DEADLINE).unwrap();
+    assert!(lab.host(1).exec(["ip", "link", "show", "meshwork-vx"]).is_err(), "the device of the run before");
+    assert!(!seen_in_clear(&lab, &pods[0], &pods[1]));
+    assert_eq!(answers(&pods[1], &pods[0]), [20, 20]);
+    assert_eq!(lab.host(1).get::<Status>("/v1/status").unwrap().encryption, "required");
+}
+
+#[test]
+fn tunnel_packets_of_strangers_reach_nobody() {
+    let lab = Lab::build("clearforged").unwrap().hosts(3).flags(1, OFF).flags(2, OFF).up().unwrap();
+    let pods = [lab.host(1).pod("pod").unwrap(), lab.host(2).pod("pod").unwrap()];
+    wait_for_kind(lab.host(1), "h2", PathKind::Vxlan);
+    let device = lab.host(1).exec(["ip", "-o", "link", "show", "meshwork-vx"]).unwrap();
+    let mac = device.split_whitespace().skip_while(|word| *word != "link/ether").nth(1).unwrap();
+    let forge = |from: &Host, source: &Pod| {
+        let inner = [source.ipv4().unwrap(), pods[0].ipv4().unwrap()].map(|address| address.to_string());
+        let line = ["python3", "-c", FORGE, mac, &inner[0], &inner[1], &lab.host(1).underlay()[0].to_string()];
+        from.exec(line).unwrap();
+    };
+    let counted = || received(&pods[0]);
+    let before = counted();
+    forge(lab.host(3), &pods[1]);
+    refused_at_least(lab.host(1), 1);
+    // Whoever may send in clear still cannot speak as this node's own pods.
+    forge(lab.host(2), &pods[0]);
+    refused_at_least(lab.host(1), 2);
+    assert_eq!(counted(), before, "no forged packet reached the pod");
+    forge(lab.host(2), &pods[1]);
+    eventually(DEADLINE, "the twin that is allowed", || {
+        Ok(if counted() > before { Look::Done(()) } else { Look::Missing("a datagram".into()) })
+    })
+    .unwrap();
+}
+
+/// Sends one UDP datagram in a VXLAN packet: Ethernet address of the device, inner source and destination, outer
+/// destination.
+const FORGE: &str = "
+import socket, struct, sys
+mac, source, destination, outer = sys.argv[1:5]
+def checksum(data):
+    total = sum(struct.unpack('!%dH' % (len(data) // 2), data))
+    total = (total >> 16) + (total & 0xffff)
+    return ~(total + (total >> 16)) & 0xffff
+datagram = struct.pack('!HHHH', 4000, 4001, 14, 0) + b'forged'
+head = struct.pack('!BBHHHBBH', 0x45, 0, 20 + len(datagram), 1, 0, 64, 17, 0)
+addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+head = head[:10] + struct.pack('!H', checksum(head + addresses)) + addresses
+ethernet = bytes.fromhex(mac.replace(':', '')) + b'\\x02\\0\\0\\0\\0\\x77' + b'\\x08\\0'
+vxlan = struct.pack('!II', 0x08000000, 6783 << 8)
+socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(vxlan + ethernet + head + datagram, (outer, 6784))
+";
+
+/// Datagrams that came to the pod and found nobody listening.
+fn received(pod: &Pod) -> u64 {
+    let counters = pod.exec(["cat", "/proc/net/snmp"]).unwrap();
+    let udp: Vec<_> = counters.lines().filter(|line| line.starts_with("Udp:")).collect();
+    udp[1].split_whitespace().nth(2).and_then(|count| count.parse().ok()).unwrap()
+}
+
+fn refused_at_least(host: &Host, count: u64) {
+    eventually(DEADLINE, "the refusal to be counted", || {
+        let listed = host.exec(["nft", "list", "counter", "inet", "meshwork", "clear_refused"])?;
+        let mut words = listed.split_whitespace().skip_while(|word| *word != "packets");
+        let refused: u64 = words.nth(1).and_then(|number| number.parse().ok()).unwrap();
+        Ok(if refused >= count { Look::Done(()) } else { Look::Missing(listed) })
+    })
+    .unwrap();
+}
+
+/// Whether the marked echoes of one pod to another cross the fabric readable; they arrive in any case.
+fn seen_in_clear(lab: &Lab, from: &Pod, to: &Pod) -> bool {
+    let capture = lab.capture("clear", "udp").unwrap();
+    for &address in to.addresses() {
+        let answers = Ping::to(address).count(5).marked(MARKER).run(from.namespace()).unwrap();
+        assert_eq!(answers.received, 5, "{address}");
+    }
+    let packets = capture.stop().unwrap();
+    let port = |packet: &Packet| packet.ip.and_then(|ip| ip.udp_ports).map(|ports| ports.1);
+    let readable: Vec<_> = packets.iter().filter(|packet| contains(&packet.bytes, MARKER)).collect();
+    assert!(readable.iter().all(|packet| port(packet) == Some(CLEAR_PORT)), "clear text outside of the clear path");
+    // Each echo crosses the fabric's two links there and back, in clear or not.
+    let expected = if readable.is_empty() { 6783 } else { CLEAR_PORT };
+    assert!(packets.iter().filter(|packet| port(packet) == Some(expected)).count() >= 40, "the echoes crossed");
+    !readable.is_empty()
+}
+
+fn answers(from: &Pod, to: &Pod) -> [u32; 2] {
+    [to.ipv4().unwrap(), to.ipv6().unwrap()].map(|to| Ping::to(to).count(20).run(from.namespace()).unwrap().received)
+}
+
+fn path(host: &Host, to: &str) -> Path {
+    let paths: Paths = host.get("/v1/paths").unwrap();
+    paths.paths.into_iter().find(|path| path.nickname == to).unwrap()
+}
+
+fn wait_for_kind(host: &Host, to: &str, kind: PathKind) {
+    eventually(DEADLINE, &format!("path of {} to {to} by {kind:?}", host.number()), || {
+        let path = path(host, to);
+        let found = path.kind == kind && path.up && path.encrypted == (kind != PathKind::Vxlan);
+        Ok(if found { Look::Done(()) } else { Look::Missing(format!("{path:?}")) })
+    })
+    .unwrap();
+}
