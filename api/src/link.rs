@@ -24,6 +24,19 @@ impl fmt::Display for Mac {
     }
 }
 
+impl Mac {
+    /// Reads six hex bytes with colons between them.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = text.split(':').map(|byte| (byte.len() == 2).then(|| u8::from_str_radix(byte, 16).ok())?);
+        let mut mac = [0; 6];
+        for place in &mut mac {
+            *place = bytes.next()??;
+        }
+        bytes.next().is_none().then_some(Self(mac))
+    }
+}
+
 /// Ethernet addresses of the two ends of a pod's link. Fixed ones make both ends known before there is a link, so that
 /// neither side ever asks for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +89,17 @@ mod tests {
             (macs.host.to_string().as_str(), macs.pod.to_string().as_str()),
             ("f2:ff:ff:ff:ff:ff", "f6:ff:ff:ff:ff:ff")
         );
+    }
+
+    #[test]
+    fn an_address_is_read_as_it_is_written() {
+        let mac = Mac([2, 0, 0xab, 0, 0, 1]);
+        assert_eq!(Mac::parse(&mac.to_string()), Some(mac));
+        for text in
+            ["", "02:00:ab:00:00", "02:00:ab:00:00:01:02", "2:0:ab:0:0:1", "02-00-ab-00-00-01", "zz:00:ab:00:00:01"]
+        {
+            assert_eq!(Mac::parse(text), None, "{text}");
+        }
     }
 
     #[test]

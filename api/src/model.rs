@@ -340,6 +340,15 @@ pub struct Lease {
     pub gateway6: IpAddr,
     /// Whether the host end is routed: the pod can be reached.
     pub routed: bool,
+    /// Name of the CNI network that it was asked for; nothing where people asked, or an older daemon recorded it.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// Somebody else makes the link: `host_interface` names none.
+    #[serde(default)]
+    pub address_only: bool,
+    /// Whether what the pod sends out of the overlay takes the node's address.
+    #[serde(default = "yes")]
+    pub masquerade: bool,
 }
 
 /// Who a pod is.
@@ -374,6 +383,19 @@ pub struct LeaseRequest {
     /// Wished MTU, at most what the node offers.
     #[serde(default)]
     pub mtu: Option<u32>,
+    /// Name of the CNI network that asks; nothing where people ask.
+    #[serde(default)]
+    pub network: Option<String>,
+    /// Somebody else makes the link and routes it: there is nothing to confirm.
+    #[serde(default)]
+    pub address_only: bool,
+    /// Whether what the pod sends out of the overlay takes the node's address.
+    #[serde(default = "yes")]
+    pub masquerade: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Names one lease: `POST /v1/pods/confirm` routes its host end and answers once the pod can be reached;

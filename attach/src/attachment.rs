@@ -105,6 +105,9 @@ fn lease_request(request: &AttachRequest) -> LeaseRequest {
         pod: request.pod.clone(),
         address: request.address,
         mtu: request.mtu,
+        network: None,
+        address_only: false,
+        masquerade: true,
     }
 }
 

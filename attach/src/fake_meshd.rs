@@ -39,6 +39,8 @@ pub(crate) struct Daemon {
     /// Answers requests of this path with 500.
     pub(crate) refuse: Mutex<Option<&'static str>>,
     pub(crate) mtu: AtomicU32,
+    /// Answered as `/v1/status`, over what a ready daemon says.
+    pub(crate) status: Mutex<Value>,
     stop: AtomicBool,
 }
 
@@ -158,6 +160,7 @@ impl Daemon {
                 "api": 1, "state": "ready", "reason": "", "range": ["10.32.0.0/12", "fd4d:6573:6877::/48"],
                 "owned": 1, "allocated": 0, "peers": [], "leases": [],
             }),
+            "/v1/status" => status(&self.status.lock().unwrap()),
             other => panic!("unexpected request {other}"),
         }
     }
@@ -180,6 +183,9 @@ impl Daemon {
             gateway4: GATEWAYS[0].parse().unwrap(),
             gateway6: GATEWAYS[1].parse().unwrap(),
             routed: false,
+            network: request.network,
+            address_only: request.address_only,
+            masquerade: request.masquerade,
         };
         leases.entry(key).or_insert(fresh).clone()
     }
@@ -218,6 +224,22 @@ impl Daemon {
         });
         json!({})
     }
+}
+
+/// A ready daemon's, with some fields replaced.
+fn status(changes: &Value) -> Value {
+    let mut status = json!({
+        "api": 1, "healthy": true, "ready": true, "reasons": [], "version": "0.1.0", "uptime_s": 1.0,
+        "peer": { "id": "01010101010101010101010101010101", "nickname": "node" }, "cluster": "default",
+        "encryption": "required", "discovery": true, "listen": "[::]:6783", "targets": [], "peers": { "alive": 2 },
+        "connections": { "established": 1 }, "dns": { "listen": [] }, "overlay": NODE, "mtu": 1400, "drops": {},
+        "ipam": { "state": "ready", "reason": "", "range": ["10.32.0.0/12", "fd4d:6573:6877::/48"], "owned": 1, "allocated": 1 },
+        "clear_blocked_packets": 0,
+    });
+    for (key, value) in changes.as_object().into_iter().flatten() {
+        status[key] = value.clone();
+    }
+    status
 }
 
 /// Path and body; nothing where the other side hung up at once.

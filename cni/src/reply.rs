@@ -93,6 +93,9 @@ mod tests {
             gateway4: "169.254.1.1".parse().unwrap(),
             gateway6: "fe80::1".parse().unwrap(),
             routed: true,
+            network: None,
+            address_only: false,
+            masquerade: true,
         };
         Attachment {
             addresses: lease.addresses.clone(),

@@ -105,6 +105,13 @@ impl Ipam {
         decision.effects.push(Effect::Released { token, leases });
     }
 
+    pub(crate) fn release_unchanged(&self, token: u64, lease: Lease, decision: &mut Decision) {
+        let stands = self.durable.leases.get(&lease.name) == Some(&lease);
+        let leases = if stands { vec![lease] } else { Vec::new() };
+        self.free(&leases, decision);
+        decision.effects.push(Effect::Released { token, leases });
+    }
+
     fn free(&self, leases: &[Lease], decision: &mut Decision) {
         let freed: Vec<IpAddr> = leases.iter().flat_map(|lease| lease.pod.addresses.iter().copied()).collect();
         for lease in leases {

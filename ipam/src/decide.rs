@@ -91,6 +91,13 @@ pub enum Input {
         /// One interface, or nothing for all.
         interface: Option<String>,
     },
+    /// Frees a lease that still stands exactly so, answered as [`Input::Release`]; one that changed meanwhile stays.
+    ReleaseUnchanged {
+        /// Names the request.
+        token: u64,
+        /// The lease as it was judged.
+        lease: Lease,
+    },
     /// Time passed.
     Tick,
 }
@@ -361,6 +368,7 @@ impl Ipam {
             Input::Release { token, sandbox, interface } => {
                 self.release(token, &sandbox, interface.as_deref(), decision);
             }
+            Input::ReleaseUnchanged { token, lease } => self.release_unchanged(token, lease, decision),
             Input::Tick => {}
         }
     }

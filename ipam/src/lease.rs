@@ -8,6 +8,8 @@ use meshwork_wire::PeerId;
 use meshwork_wire::record::{PodKey, PodRecord};
 use serde::{Deserialize, Serialize};
 
+use crate::origin::Origin;
+
 /// Sandbox of the lease that holds the node's own overlay addresses. It is no pod, so it is not published as one.
 pub const NODE_SANDBOX: &str = "node";
 
@@ -28,6 +30,8 @@ pub struct LeaseRequest {
     pub labels: BTreeMap<String, String>,
     /// The IPv4 address that it has to be, when it matters.
     pub wished: Option<Ipv4Addr>,
+    /// Where the request comes from.
+    pub origin: Origin,
 }
 
 impl LeaseRequest {
@@ -41,7 +45,7 @@ impl LeaseRequest {
     pub(crate) fn lease(&self, addresses: Vec<IpAddr>) -> Lease {
         let (namespace, name) = (self.namespace.clone(), self.pod.clone());
         let pod = PodRecord { namespace, name, labels: self.labels.clone(), addresses };
-        Lease { name: self.name(), netns: self.netns.clone(), pod }
+        Lease { name: self.name(), netns: self.netns.clone(), pod, origin: self.origin.clone() }
     }
 }
 
@@ -54,6 +58,9 @@ pub struct Lease {
     pub netns: String,
     /// The pod as other nodes see it, with the leased addresses.
     pub pod: PodRecord,
+    /// Where it comes from. Kept in a record of its own, so that those written without one stay readable.
+    #[serde(skip)]
+    pub origin: Origin,
 }
 
 impl Lease {

@@ -20,6 +20,7 @@ mod heard;
 mod interval;
 mod lease;
 mod message;
+mod origin;
 mod pool;
 mod prefix;
 mod ring;
@@ -31,6 +32,7 @@ pub use decide::{Decision, Effect, Input, Ipam};
 pub use durable::{Change, HeldPart, Holding, Snapshot};
 pub use lease::{Lease, LeaseError, LeaseRequest, NODE_SANDBOX};
 pub use message::{Denial, MAX_MESSAGE, Message};
+pub use origin::{BootId, Origin, SeenNamespace};
 pub use prefix::node_prefix6;
 pub use status::{OwnerShare, Status, StatusState};
 

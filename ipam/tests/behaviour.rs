@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use mesh::World;
 use meshwork_identity::Identity;
 use meshwork_ipam::{
-    Config, Effect, Init, Input, Ipam, LeaseRequest, NODE_SANDBOX, RestoreError, Snapshot, StatusState, node_prefix6,
+    Config, Effect, Init, Input, Ipam, Lease, LeaseRequest, NODE_SANDBOX, Origin, RestoreError, Snapshot, StatusState,
+    node_prefix6,
 };
 use meshwork_wire::Incarnation;
 
@@ -129,6 +130,23 @@ fn pods_are_published_and_the_nodes_own_lease_is_not() {
         let deadline = lone.now + MINUTE;
         assert_eq!(published(&lone.input(Input::Lease { token: 1, request, deadline })), expected);
     }
+}
+
+#[test]
+fn a_lease_that_changed_since_it_was_judged_is_not_freed() {
+    let mut lone = Lone::new("10.0.0.0/24", Init::Seed);
+    lone.ask("a", None).unwrap();
+    let judged = lone.ipam.leases().next().unwrap().clone();
+    let origin = Origin { network: Some("mesh".to_owned()), ..Origin::default() };
+    let request = LeaseRequest { sandbox: "a".to_owned(), origin, ..Default::default() };
+    let deadline = lone.now + MINUTE;
+    lone.input(Input::Lease { token: 1, request, deadline });
+    let free = |lone: &mut Lone, lease: &Lease| lone.input(Input::ReleaseUnchanged { token: 2, lease: lease.clone() });
+
+    assert_eq!(free(&mut lone, &judged), [Effect::Released { token: 2, leases: vec![] }]);
+    let stands = lone.ipam.leases().next().unwrap().clone();
+    assert!(free(&mut lone, &stands).contains(&Effect::Released { token: 2, leases: vec![stands.clone()] }));
+    assert_eq!((lone.ipam.leases().count(), free(&mut lone, &stands).len()), (0, 1));
 }
 
 #[test]

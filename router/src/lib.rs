@@ -5,6 +5,7 @@
 //! - [`addresses`]: leases and the ring, with the database behind them
 //! - [`clear`]: who may be sent packets in clear, and whether that path works
 //! - [`kernel`]: routes, nexthop objects, guard, pod links
+//! - [`sandboxes`]: frees what is held for pods that are gone
 //! - [`node`]: the actor that ties them together
 //! - [`api`]: control socket, metrics, health
 //! - [`daemon`]: start and end of the process; [`log`]: what it says meanwhile
@@ -19,3 +20,4 @@ pub mod kernel;
 pub mod log;
 pub mod node;
 mod random;
+pub mod sandboxes;

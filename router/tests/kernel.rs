@@ -73,6 +73,8 @@ fn overlay() -> Arc<Overlay> {
             peer_prefixes.iter().map(|prefix| prefix.parse().expect("a prefix")).collect(),
         )]),
         pods: BTreeMap::from([(POD_LINK.to_owned(), pod)]),
+        unlinked: BTreeSet::from(["10.32.0.7".parse().expect("an address")]),
+        unmasqueraded: BTreeSet::from(["10.32.0.2".parse().expect("an address")]),
         mtu: 1400,
         clear: None,
     })
@@ -121,6 +123,9 @@ fn ip_and_nft_see_what_the_mesh_asked_for() {
         assert_eq!(nexthops.matches("dev meshwork0").count(), 2, "{nexthops}");
         let table = sandbox.see("nft", &["list", "table", "inet", "meshwork"]);
         assert!(table.contains("\"mw0123456789a\" . 10.32.0.2"), "{table}");
+        assert!(table.contains("ip saddr @unlinked4 fib saddr . iif oif missing"), "{table}");
+        assert!(table.contains("elements = { 10.32.0.7 }"), "{table}");
+        assert!(table.contains("ip saddr != @unmasqueraded4"), "{table}");
         let neighbours = sandbox.see("ip", &["neigh", "show", "dev", POD_LINK]);
         assert_eq!(neighbours.matches("PERMANENT").count(), 2, "{neighbours}");
         driver.stop();

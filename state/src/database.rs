@@ -11,9 +11,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use ipnet::Ipv4Net;
-use meshwork_ipam::{Change, HeldPart, Lease, Snapshot};
+use meshwork_ipam::{Change, HeldPart, Lease, Origin, Snapshot};
+use meshwork_wire::record::PodKey;
 use meshwork_wire::{Incarnation, PeerId, frame};
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -37,6 +38,9 @@ const MAX_ROW: usize = 1 << 20;
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const RING: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("ring");
 const LEASES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("leases");
+/// Origins of leases, under the leases' keys. A table of its own, which builds that know leases alone neither need nor
+/// mind; a lease without a row has the default origin.
+const ORIGINS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("lease-origins");
 const FREED: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("freed");
 const TARGETS: TableDefinition<'_, u64, &str> = TableDefinition::new("targets");
 
@@ -155,11 +159,28 @@ pub(crate) fn load(database: &Database) -> Result<Snapshot, Fault> {
         let lease: Lease = decode(row?.1.value())?;
         snapshot.leases.insert(lease.name.clone(), lease);
     }
+    load_origins(&transaction, &mut snapshot)?;
     for row in transaction.open_table(FREED)?.iter()? {
         let (key, value) = row?;
         snapshot.freed.insert(key.value(), decode::<IpAddr>(value.value())?);
     }
     Ok(snapshot)
+}
+
+/// Rows without a lease are those of leases that an older build freed.
+fn load_origins(transaction: &ReadTransaction, snapshot: &mut Snapshot) -> Result<(), Fault> {
+    let table = match transaction.open_table(ORIGINS) {
+        Ok(table) => table,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for row in table.iter()? {
+        let (key, value) = row?;
+        if let Some(lease) = snapshot.leases.get_mut(&decode::<PodKey>(key.value())?) {
+            lease.origin = decode::<Origin>(value.value())?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the peers to begin from that were added at run time.
@@ -193,10 +214,14 @@ pub(crate) fn put(transaction: &WriteTransaction, change: &Change) -> Result<(),
             transaction.open_table(RING)?.remove(&encode(prefix)[..])?;
         }
         Change::PutLease(lease) => {
-            transaction.open_table(LEASES)?.insert(&encode(&lease.name)[..], &encode(lease)[..])?;
+            let name = encode(&lease.name);
+            transaction.open_table(LEASES)?.insert(&name[..], &encode(lease)[..])?;
+            transaction.open_table(ORIGINS)?.insert(&name[..], &encode(&lease.origin)[..])?;
         }
         Change::DropLease(name) => {
-            transaction.open_table(LEASES)?.remove(&encode(name)[..])?;
+            let name = encode(name);
+            transaction.open_table(LEASES)?.remove(&name[..])?;
+            transaction.open_table(ORIGINS)?.remove(&name[..])?;
         }
         Change::PutFreed { sequence, address } => {
             transaction.open_table(FREED)?.insert(sequence, &encode(address)[..])?;

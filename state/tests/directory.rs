@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use meshwork_ipam::{Change, HeldPart, Holding, Lease};
+use meshwork_ipam::{Change, HeldPart, Holding, Lease, Origin, SeenNamespace};
 use meshwork_state::{NodeState, SecretFileError, StateError, create_secret, load_secret_files};
 use meshwork_wire::record::{PodKey, PodRecord, RingPart};
 use meshwork_wire::{Incarnation, Version};
@@ -33,7 +33,9 @@ fn lease(number: u8) -> Lease {
     let name = PodKey { sandbox: format!("sandbox-{number}"), interface: "eth0".to_owned() };
     let addresses = vec![[10, 32, 0, number].into()];
     let pod = PodRecord { namespace: String::new(), name: String::new(), labels: Default::default(), addresses };
-    Lease { name, netns: "/run/netns/x".to_owned(), pod }
+    let namespace = Some(SeenNamespace { device: 4, inode: u64::MAX, boot: [number; 16] });
+    let origin = Origin { network: Some("mesh".to_owned()), namespace, address_only: true, unmasqueraded: true };
+    Lease { name, netns: "/run/netns/x".to_owned(), pod, origin }
 }
 
 fn changes(state: &NodeState) -> Vec<Change> {
@@ -87,6 +89,33 @@ fn a_daemon_killed_after_its_transaction_finds_it_and_one_killed_before_does_not
         let state = open(directory.path()).unwrap();
         assert_eq!(state.load().unwrap().leases.len(), expected);
     }
+}
+
+#[test]
+fn leases_that_were_recorded_without_an_origin_stay_readable() {
+    let (directory, state) = fresh();
+    state.commit(&changes(&state)).unwrap();
+    drop(state);
+    let database = redb::Database::open(directory.path().join("meshwork.redb")).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let origins: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("lease-origins");
+    assert!(transaction.delete_table(origins).unwrap());
+    transaction.commit().unwrap();
+    drop(database);
+
+    let state = open(directory.path()).unwrap();
+    let leases = state.load().unwrap().leases;
+    assert_eq!(leases.into_values().collect::<Vec<_>>(), [Lease { origin: Origin::default(), ..lease(1) }]);
+    state.commit(&[Change::PutLease(lease(1))]).unwrap();
+    assert_eq!(state.load().unwrap().leases[&lease(1).name], lease(1));
+}
+
+/// Bytes of a lease as the first build wrote them.
+#[test]
+fn a_lease_is_written_as_it_always_was() {
+    let bytes = meshwork_wire::frame::encode(&lease(1));
+    let text = [&b"\x09sandbox-1\x04eth0\x0c/run/netns/x\x00\x00\x00\x01\x00"[..], &[10, 32, 0, 1]].concat();
+    assert_eq!(bytes, [&[1][..], &text].concat());
 }
 
 #[test]

@@ -147,6 +147,9 @@ pub(crate) fn lease() -> Lease {
         gateway4: "169.254.1.1".parse().unwrap(),
         gateway6: "fe80::1".parse().unwrap(),
         routed: true,
+        network: Some("meshwork".to_owned()),
+        address_only: false,
+        masquerade: true,
     }
 }
 

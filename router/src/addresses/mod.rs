@@ -102,6 +102,16 @@ impl Allocator {
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
+    /// Frees a lease that still stands exactly so; answers it, or nothing where it changed.
+    ///
+    /// # Errors
+    /// When the change could not be recorded.
+    pub async fn release_unchanged(&self, lease: Lease) -> Result<Vec<Lease>, LeaseError> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::ReleaseUnchanged { lease, reply })?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+
     fn request(&self, request: Request) -> Result<(), LeaseError> {
         self.requests
             .try_send(request)

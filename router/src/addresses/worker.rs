@@ -19,6 +19,7 @@ pub(super) enum Request {
     Input(Input),
     Lease { request: LeaseRequest, deadline: Instant, reply: oneshot::Sender<Result<Lease, LeaseError>> },
     Release { sandbox: String, interface: Option<String>, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
+    ReleaseUnchanged { lease: Lease, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
 }
 
 /// Whoever waits under a token.
@@ -76,6 +77,10 @@ impl Worker {
             Request::Release { sandbox, interface, reply } => {
                 let token = self.token(Reply::Release(reply));
                 self.decide(Input::Release { token, sandbox, interface });
+            }
+            Request::ReleaseUnchanged { lease, reply } => {
+                let token = self.token(Reply::Release(reply));
+                self.decide(Input::ReleaseUnchanged { token, lease });
             }
         }
     }

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use super::Services;
 use super::errors::ApiError;
 use super::routes::{Body, read};
+use crate::sandboxes;
 
 /// How long a lease may be waited for: well under the patience of kubelet and of our own clients, which shall hear why.
 const LEASE_DEADLINE: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ pub(super) async fn lease(State(services): State<Services>, body: Body<LeaseRequ
     let Json(request) = read(body)?;
     check(&request)?;
     let mtu = request.mtu;
-    let lease = services.allocator.lease(into_ipam(request)?, LEASE_DEADLINE).await?;
+    let lease = services.allocator.lease(into_ipam(request).await?, LEASE_DEADLINE).await?;
     let mut lease = services.node.ask(move |node| node.lease_model(&lease)).await?;
     lease.mtu = mtu.map_or(lease.mtu, |wished| wished.min(lease.mtu));
     Ok(Json(lease))
@@ -41,6 +42,10 @@ pub(super) async fn confirm(State(services): State<Services>, body: Body<LeaseNa
     };
     let unknown = || ApiError::not_found("unknown_lease", "there is no such lease", "ask for it with POST /v1/pods");
     let lease = services.node.ask(move |node| node.find_lease(&sandbox, &interface)).await?.ok_or_else(unknown)?;
+    if lease.address_only {
+        let message = "the lease was asked for as an address alone, whose link somebody else makes";
+        return Err(ApiError::bad_request(message, "ask for it again without `address_only`"));
+    }
     let link = lease.host_interface.clone();
     let routed = services.node.ask(move |node| node.confirm(&link)).await?;
     if let Err(error) = routed.await {
@@ -66,9 +71,9 @@ pub(super) async fn release(State(services): State<Services>, body: Body<LeaseNa
 }
 
 fn check(request: &LeaseRequest) -> Result<(), ApiError> {
-    let LeaseRequest { sandbox, interface, netns, pod, .. } = request;
+    let LeaseRequest { sandbox, interface, netns, pod, network, .. } = request;
     let labels = pod.labels.iter().flat_map(|(key, value)| [key, value]);
-    let texts = [sandbox, interface, netns, &pod.namespace, &pod.name].into_iter().chain(labels);
+    let texts = [sandbox, interface, netns, &pod.namespace, &pod.name].into_iter().chain(network).chain(labels);
     let (mut longest, mut all) = (0, 0);
     // Each text travels with its length.
     texts.for_each(|text| (longest, all) = (longest.max(text.len()), all + text.len() + 2));
@@ -87,8 +92,8 @@ fn check(request: &LeaseRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn into_ipam(request: LeaseRequest) -> Result<ipam::LeaseRequest, ApiError> {
-    let LeaseRequest { sandbox, interface, netns, pod, address, .. } = request;
+async fn into_ipam(request: LeaseRequest) -> Result<ipam::LeaseRequest, ApiError> {
+    let LeaseRequest { sandbox, interface, netns, pod, address, network, address_only, masquerade, .. } = request;
     let wished = match address {
         None => None,
         Some(IpAddr::V4(address)) => Some(address),
@@ -96,8 +101,10 @@ fn into_ipam(request: LeaseRequest) -> Result<ipam::LeaseRequest, ApiError> {
             return Err(ApiError::bad_request("only an IPv4 address can be wished", "IPv6 follows from the node"));
         }
     };
+    let seen = sandboxes::see(netns.clone()).await;
+    let origin = ipam::Origin { network, namespace: seen, address_only, unmasqueraded: !masquerade };
     let (namespace, pod, labels) = (pod.namespace, pod.name, pod.labels);
-    Ok(ipam::LeaseRequest { sandbox, interface, netns, namespace, pod, labels, wished })
+    Ok(ipam::LeaseRequest { sandbox, interface, netns, namespace, pod, labels, wished, origin })
 }
 
 #[cfg(test)]
@@ -124,6 +131,9 @@ mod tests {
             },
             address: None,
             mtu: None,
+            network: None,
+            address_only: false,
+            masquerade: true,
         }
     }
 

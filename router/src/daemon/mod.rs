@@ -38,6 +38,7 @@ use crate::kernel::underlay::{self, Underlay};
 use crate::kernel::{TUN_NAME, purge};
 use crate::log::LogFilter;
 use crate::node::{self, NodeHandle, Parts};
+use crate::sandboxes;
 
 pub use error::StartError;
 
@@ -131,6 +132,7 @@ async fn run(config: Config, log: LogFilter) -> Result<(), StartError> {
     let (node, questions) = NodeHandle::new();
     let (allocator, kernel) = (parts.allocator.clone(), Arc::clone(&parts.kernel));
     tokio::spawn(node::lease_own_address(allocator.clone(), node.clone()));
+    tokio::spawn(sandboxes::reconcile(allocator.clone(), node.clone()));
     tokio::spawn(secrets::reload(config, signals.hangup, node.clone()));
     let servers = Servers::start(ports.api, ports.metrics, Services { node, allocator, kernel, log });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %parts.listen, mtu = parts.mtu, "meshd runs");

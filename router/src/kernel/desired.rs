@@ -36,6 +36,10 @@ pub struct Overlay {
     pub peers: BTreeMap<PeerId, BTreeSet<IpNet>>,
     /// Pods whose link is made, by the name of its host end.
     pub pods: BTreeMap<String, Vec<IpAddr>>,
+    /// Addresses that another CNI plugin links and routes.
+    pub unlinked: BTreeSet<IpAddr>,
+    /// Addresses that keep their source when they leave the overlay.
+    pub unmasqueraded: BTreeSet<IpAddr>,
     /// MTU of the TUN, the clear path's devices and the pods.
     pub mtu: u32,
     /// The clear path, where this node allows any.
@@ -169,6 +173,8 @@ mod tests {
             local: BTreeSet::from([net("10.32.0.0/13")]),
             peers: BTreeMap::from([(PEER, BTreeSet::from([net("10.40.0.0/13"), net("fd4d:6573:6877:2::/112")]))]),
             pods: BTreeMap::from([("mw0123456789a".to_owned(), vec!["10.32.0.2".parse().expect("an address")])]),
+            unlinked: BTreeSet::new(),
+            unmasqueraded: BTreeSet::new(),
             mtu: 1400,
             clear: None,
         }

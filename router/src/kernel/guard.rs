@@ -6,7 +6,7 @@
 //! devices belong to the overlay, and their tunnel packets pass between the allowed pairs of addresses alone. Sets and
 //! counters live on when the script is applied again; only rules and elements are replaced, in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
@@ -39,13 +39,17 @@ const CHAINS: [(&str, &str); 4] = [
 ];
 
 /// Sets with their types.
-const SETS: [(&str, &str); 8] = [
+const SETS: [(&str, &str); 12] = [
     ("overlay4", "type ipv4_addr; flags interval;"),
     ("overlay6", "type ipv6_addr; flags interval;"),
     ("local4", "type ipv4_addr; flags interval; auto-merge;"),
     ("local6", "type ipv6_addr; flags interval; auto-merge;"),
     ("pods4", "type ifname . ipv4_addr;"),
     ("pods6", "type ifname . ipv6_addr;"),
+    ("unlinked4", "type ipv4_addr;"),
+    ("unlinked6", "type ipv6_addr;"),
+    ("unmasqueraded4", "type ipv4_addr;"),
+    ("unmasqueraded6", "type ipv6_addr;"),
     (CLEAR4, "type ipv4_addr . ipv4_addr;"),
     (CLEAR6, "type ipv6_addr . ipv6_addr;"),
 ];
@@ -88,11 +92,15 @@ pub fn script(overlay: &Overlay) -> String {
     element(&mut script, "local6", &local(false));
     element(&mut script, "pods4", &pod_elements(&overlay.pods, IpAddr::is_ipv4));
     element(&mut script, "pods6", &pod_elements(&overlay.pods, IpAddr::is_ipv6));
+    for (set, addresses) in [("unlinked", &overlay.unlinked), ("unmasqueraded", &overlay.unmasqueraded)] {
+        element(&mut script, &format!("{set}4"), &addresses_of(addresses, IpAddr::is_ipv4));
+        element(&mut script, &format!("{set}6"), &addresses_of(addresses, IpAddr::is_ipv6));
+    }
     let inside = Inside::new(clear.is_some());
     if let Some(clear) = clear {
         clear_path(&mut script, clear);
     }
-    sources(&mut script, &inside);
+    sources(&mut script, overlay, &inside);
     translate(&mut script, overlay, &inside);
     guard(&mut script, &inside);
     script
@@ -146,6 +154,10 @@ fn pod_elements(pods: &BTreeMap<String, Vec<IpAddr>>, family: fn(&IpAddr) -> boo
     pods.iter().flat_map(of_pod).collect()
 }
 
+fn addresses_of(addresses: &BTreeSet<IpAddr>, family: fn(&IpAddr) -> bool) -> Vec<String> {
+    addresses.iter().filter(|address| family(address)).map(ToString::to_string).collect()
+}
+
 fn element(script: &mut String, set: &str, elements: &[String]) {
     if !elements.is_empty() {
         line(script, &format!("add element {TABLE} {set} {{ {} }}", elements.join(", ")));
@@ -160,16 +172,22 @@ fn line(script: &mut String, text: &str) {
     writeln!(script, "{text}").expect("writing to a string cannot fail");
 }
 
-/// A pod sends from its own addresses alone and is no router; an overlay source comes from a pod or out of the TUN.
-fn sources(script: &mut String, inside: &Inside) {
+/// A pod sends from its own addresses alone and is no router; an overlay source comes from a pod or out of the TUN. An
+/// address that another plugin linked comes from where this node routes it.
+fn sources(script: &mut String, overlay: &Overlay, inside: &Inside) {
     let pods = format!("iifname \"{POD_LINK_PREFIX}*\"");
     let drop = format!("counter name {WRONG_SOURCE} drop");
     rule(script, "sources", &format!("{pods} meta nfproto ipv4 iifname . ip saddr != @pods4 {drop}"));
     rule(script, "sources", &format!("{pods} ip6 saddr != {{ ::, fe80::/10 }} iifname . ip6 saddr != @pods6 {drop}"));
     rule(script, "sources", &format!("{pods} icmpv6 type {{ nd-router-advert, nd-redirect }} {drop}"));
-    for (selector, set) in [("ip saddr", "@overlay4"), ("ip6 saddr", "@overlay6")] {
-        let elsewhere = inside.except("iifname");
-        rule(script, "sources", &format!("{elsewhere} {selector} {set} counter name {CLEAR_BLOCKED} drop"));
+    for (selector, family, of_family) in families("saddr") {
+        let elsewhere = format!("{} {selector}", inside.except("iifname"));
+        let drop = format!("counter name {CLEAR_BLOCKED} drop");
+        rule(script, "sources", &format!("{elsewhere} @overlay{family} {selector} != @unlinked{family} {drop}"));
+        // Only where it is needed: not every kernel has the module that looks up routes.
+        if overlay.unlinked.iter().any(of_family) {
+            rule(script, "sources", &format!("{elsewhere} @unlinked{family} fib saddr . iif oif missing {drop}"));
+        }
     }
 }
 
@@ -179,13 +197,15 @@ fn translate(script: &mut String, overlay: &Overlay, inside: &Inside) {
     rule(
         script,
         "translate",
-        &format!("{leaving} ip saddr @overlay4 ip daddr != @overlay4 ip daddr != 224.0.0.0/4 masquerade fully-random"),
+        &format!(
+            "{leaving} ip saddr @overlay4 ip saddr != @unmasqueraded4 ip daddr != @overlay4 ip daddr != 224.0.0.0/4 masquerade fully-random"
+        ),
     );
     rule(
         script,
         "translate",
         &format!(
-            "{leaving} ip6 saddr @overlay6 ip6 daddr != @overlay6 ip6 daddr != {{ fe80::/10, ff00::/8 }} masquerade fully-random"
+            "{leaving} ip6 saddr @overlay6 ip6 saddr != @unmasqueraded6 ip6 daddr != @overlay6 ip6 daddr != {{ fe80::/10, ff00::/8 }} masquerade fully-random"
         ),
     );
     let entering = format!("oifname {{ {}, \"{POD_LINK_PREFIX}*\" }}", inside.outward);
@@ -198,9 +218,16 @@ fn translate(script: &mut String, overlay: &Overlay, inside: &Inside) {
     }
 }
 
+/// What another plugin linked leaves by the route that this plugin made; without one it ends unreachable.
 fn guard(script: &mut String, inside: &Inside) {
-    for (selector, set) in [("ip daddr", "@overlay4"), ("ip6 daddr", "@overlay6")] {
-        let leaving = inside.except("oifname");
-        rule(script, "guard", &format!("{leaving} {selector} {set} counter name {CLEAR_BLOCKED} drop"));
+    for (selector, family, _) in families("daddr") {
+        let leaving = format!("{} {selector}", inside.except("oifname"));
+        let drop = format!("counter name {CLEAR_BLOCKED} drop");
+        rule(script, "guard", &format!("{leaving} @overlay{family} {selector} != @unlinked{family} {drop}"));
     }
+}
+
+/// How nft names an address field of each family, the number in its sets' names, and which addresses are of it.
+fn families(field: &str) -> [(String, u8, fn(&IpAddr) -> bool); 2] {
+    [(format!("ip {field}"), 4, IpAddr::is_ipv4), (format!("ip6 {field}"), 6, IpAddr::is_ipv6)]
 }

@@ -13,7 +13,7 @@ use meshwork_tunnel::{Desired, TunnelPeer};
 use meshwork_wire::record::{FreeSpace, PeerRecord, Peers, Pods, Ring, Store};
 use meshwork_wire::{PeerId, frame};
 
-use super::{Node, UNDERLAY_INTERVAL};
+use super::{Node, UNDERLAY_INTERVAL, host_interface};
 use crate::addresses::AddressEvent;
 use crate::config::MOST_TRUSTED;
 use crate::kernel::desired::Overlay;
@@ -338,8 +338,10 @@ impl Node {
         let own4 = self.own.iter().find_map(|own| if let IpAddr::V4(own) = own { Some(*own) } else { None });
         let own6 = self.own.iter().find_map(|own| if let IpAddr::V6(own) = own { Some(*own) } else { None });
         let view = self.parts.allocator.view();
-        let pods = view.leases.iter().filter(|lease| !lease.is_node());
-        let pods = pods.map(|lease| (super::views::host_interface(lease), lease.pod.addresses.clone()));
+        let pods = || view.leases.iter().filter(|lease| !lease.is_node());
+        let linked = pods().map(|lease| (host_interface(lease), lease.pod.addresses.clone()));
+        let unlinked = pods().filter(|lease| lease.origin.address_only);
+        let unmasqueraded = pods().filter(|lease| lease.origin.unmasqueraded);
         Arc::new(Overlay {
             range4: self.parts.config.range4,
             range6: self.parts.config.range6,
@@ -347,7 +349,9 @@ impl Node {
             own6,
             local: self.prefixes_of(me),
             peers: self.gossip.members().map(|member| (member.id, self.prefixes_of(member.id))).collect(),
-            pods: pods.filter(|(link, _)| self.confirmed.contains(link)).collect(),
+            pods: linked.filter(|(link, _)| self.confirmed.contains(link)).collect(),
+            unlinked: unlinked.flat_map(|lease| lease.pod.addresses.iter().copied()).collect(),
+            unmasqueraded: unmasqueraded.flat_map(|lease| lease.pod.addresses.iter().copied()).collect(),
             mtu: self.parts.mtu,
             clear: self.clear_overlay(now),
         })

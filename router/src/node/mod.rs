@@ -37,6 +37,7 @@ use crate::kernel::driver::KernelDriver;
 use crate::kernel::underlay::Underlay;
 
 pub use own::lease_own_address;
+pub use views::host_interface;
 
 /// Questions that may wait: a burst of CNI calls and scrapes.
 const QUESTIONS: usize = 256;
@@ -228,7 +229,7 @@ impl Node {
             dialer: Dialer::default(),
             links: BTreeMap::new(),
             peer_of_link: BTreeMap::new(),
-            confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(views::host_interface)),
+            confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
             stale: mesh::Stale::everything(),
             outranked: None,

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use meshwork_identity::Secrets;
-use meshwork_ipam::{LeaseRequest, NODE_SANDBOX};
+use meshwork_ipam::{Lease, LeaseRequest, NODE_SANDBOX};
 use meshwork_state::StateError;
 
-use super::{Node, NodeHandle};
+use super::{Node, NodeHandle, host_interface};
 use crate::addresses::Allocator;
 use crate::config::Target;
 use crate::kernel::TUN_NAME;
@@ -53,6 +53,13 @@ impl Node {
         let links: Vec<String> = leases.map(|lease| lease.host_interface).collect();
         links.iter().for_each(|link| self.unconfirm(link));
         links
+    }
+
+    /// Counts the link of a lease as gone, unless the lease changed.
+    pub fn retire_unchanged(&mut self, lease: &Lease) {
+        if self.parts.allocator.view().leases.contains(lease) {
+            self.unconfirm(&host_interface(lease));
+        }
     }
 
     /// Counts a pod's link as gone.

@@ -23,7 +23,8 @@ use crate::control::dialer::{TargetKey, TargetState, TargetStatus};
 use crate::kernel::{GATEWAY4, GATEWAY6, POD_LINK_PREFIX};
 
 /// Name of the host end of a pod's link: `mw` and 11 hex digits of a hash of sandbox and interface.
-pub(super) fn host_interface(lease: &Lease) -> String {
+#[must_use]
+pub fn host_interface(lease: &Lease) -> String {
     let name = format!("{}\0{}", lease.name.sandbox, lease.name.interface);
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
     let mut digits = String::with_capacity(13);
@@ -404,6 +405,9 @@ impl Node {
             mtu: self.parts.mtu,
             gateway4: GATEWAY4.into(),
             gateway6: GATEWAY6.into(),
+            network: lease.origin.network.clone(),
+            address_only: lease.origin.address_only,
+            masquerade: !lease.origin.unmasqueraded,
         }
     }
 
@@ -432,6 +436,7 @@ fn count<T: Ord>(states: impl Iterator<Item = T>) -> BTreeMap<T, usize> {
 
 #[cfg(test)]
 mod tests {
+    use meshwork_ipam::Origin;
     use meshwork_wire::record::{PodKey, PodRecord};
 
     use super::*;
@@ -448,6 +453,7 @@ mod tests {
                 labels: BTreeMap::new(),
                 addresses: Vec::new(),
             },
+            origin: Origin::default(),
         };
         let names = [lease("a", "eth0"), lease("a", "eth1"), lease("ae", "th0")].map(|lease| host_interface(&lease));
         assert!(names.iter().all(|name| is_pod_link(name)), "{names:?}");
