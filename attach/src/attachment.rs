@@ -1,12 +1,12 @@
 //! Making a link from lease to confirmation, undone whole on failure, and checking one.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use meshwork_api::client::Client;
 use meshwork_api::link::{LinkMacs, Mac};
-use meshwork_api::model::{Done, Lease, LeaseName, LeaseRequest, Leases, PodIdentity};
+use meshwork_api::model::{Done, Lease, LeaseName, LeaseRequest, PodIdentity};
 use meshwork_sys::netlink::Netlink;
 use meshwork_sys::netns::NetNs;
 
@@ -30,6 +30,12 @@ pub struct AttachRequest {
     pub mtu: Option<u32>,
     /// Wished IPv4 address.
     pub address: Option<IpAddr>,
+    /// What is to be reached through the link besides.
+    pub routes: Vec<IpNet>,
+    /// CNI network that asks; nothing where people ask.
+    pub network: Option<String>,
+    /// Whether what the pod sends out of the overlay takes the node's address.
+    pub masquerade: bool,
 }
 
 /// A link that stands and is routed.
@@ -92,12 +98,13 @@ pub(crate) fn attach_watched(
 ) -> Result<Attachment, AttachError> {
     let netns = sandbox::open_pod(&request.netns)?;
     watch(Step::Lease)?;
-    let lease: Lease = client.post("/v1/pods", &lease_request(request))?;
+    let lease: Lease = client.post("/v1/pods", &lease_request(request, false))?;
     let mut making = Making { client, netns, lease, created: false };
     making.make(request, watch).map_err(|cause| making.undo(cause))
 }
 
-fn lease_request(request: &AttachRequest) -> LeaseRequest {
+/// How a lease is asked for, with the link or as an address alone.
+pub(crate) fn lease_request(request: &AttachRequest, address_only: bool) -> LeaseRequest {
     LeaseRequest {
         sandbox: request.sandbox.clone(),
         interface: request.interface.clone(),
@@ -105,9 +112,9 @@ fn lease_request(request: &AttachRequest) -> LeaseRequest {
         pod: request.pod.clone(),
         address: request.address,
         mtu: request.mtu,
-        network: None,
-        address_only: false,
-        masquerade: true,
+        network: request.network.clone(),
+        address_only,
+        masquerade: request.masquerade,
     }
 }
 
@@ -129,13 +136,14 @@ impl Making<'_> {
         let pair = self.link(&mut host, &mut pod, macs)?;
         let mut end = PodEnd { netlink: &mut pod, netns: &self.netns, lease: &self.lease, link: pair.pod };
         watch(Step::Ipv6)?;
-        let (addresses, remarks) = end.usable_addresses()?;
+        let (addresses, mut remarks) = end.usable_addresses()?;
         watch(Step::SetUp)?;
         end.set_up()?;
         watch(Step::Addresses)?;
         end.add_addresses(&addresses)?;
         watch(Step::Routes)?;
-        let routes = end.destinations(self.client, &addresses)?;
+        let mut routes = end.destinations(self.client, &addresses)?;
+        remarks.extend(add_wished(&mut routes, &request.routes, &addresses));
         end.add_routes(&routes)?;
         watch(Step::Neighbours)?;
         end.add_neighbours(&addresses, macs.host)?;
@@ -187,6 +195,19 @@ impl Making<'_> {
     }
 }
 
+/// Adds the wished routes to those that the pod gets anyway; answers what is to be said of those that it cannot have.
+fn add_wished(routes: &mut Vec<IpNet>, wished: &[IpNet], addresses: &[IpAddr]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for route in wished.iter().map(IpNet::trunc) {
+        if !addresses.iter().any(|address| address.is_ipv4() == route.addr().is_ipv4()) {
+            remarks.push(format!("no route to {route}: the pod has no address of its family"));
+        } else if !routes.contains(&route) {
+            routes.push(route);
+        }
+    }
+    remarks
+}
+
 /// Whether a link can be made of a lease at all.
 fn check_lease(lease: &Lease, request: &AttachRequest) -> Result<LinkMacs, AttachError> {
     let bad = |why: &str| AttachError::BadLease(why.to_owned());
@@ -206,42 +227,4 @@ fn check_lease(lease: &Lease, request: &AttachRequest) -> Result<LinkMacs, Attac
 /// The gateway of a lease for the family of `address`.
 pub(crate) fn gateway(lease: &Lease, address: IpAddr) -> IpAddr {
     if address.is_ipv4() { lease.gateway4 } else { lease.gateway6 }
-}
-
-/// Checks a link against its lease. False where the daemon holds no lease of this name.
-///
-/// # Errors
-/// [`AttachError::Wrong`] says what is not as it was made; otherwise why it could not be checked.
-pub fn check(client: &Client, sandbox: &str, interface: &str, netns: &Path) -> Result<bool, AttachError> {
-    let namespace = sandbox::open_pod(netns)?;
-    let leases = client.get::<Leases>("/v1/pods")?.leases;
-    let lease = leases.into_iter().find(|lease| lease.sandbox == sandbox && lease.interface == interface);
-    let Some(lease) = lease else { return Ok(false) };
-    if !lease.routed {
-        return Err(AttachError::Wrong("the node does not route it".to_owned()));
-    }
-    check_link(&namespace, &lease)?;
-    Ok(true)
-}
-
-fn check_link(netns: &NetNs, lease: &Lease) -> Result<(), AttachError> {
-    let wrong = |what: String| Err(AttachError::Wrong(what));
-    let mut host = Netlink::connect().tried("open netlink")?;
-    let mut pod = Netlink::connect_in(netns).tried("open netlink in the pod")?;
-    let Some(pair) = link::find(&mut host, &mut pod, lease)? else {
-        return wrong(format!("{} and {} are not the ends of one link", lease.host_interface, lease.interface));
-    };
-    if !pair.pod.running || !pair.host.running {
-        return wrong(format!("{} is down", lease.interface));
-    }
-    let present = pod.addresses(pair.pod.index).tried("list the pod's addresses")?;
-    // A pod without IPv6 was told so when it was attached.
-    let missing = lease
-        .addresses
-        .iter()
-        .find(|address| address.is_ipv4() && !present.iter().any(|other| other.net == IpNet::from(**address)));
-    match missing {
-        Some(address) => wrong(format!("{} lacks {address}", lease.interface)),
-        None => Ok(()),
-    }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use meshwork_api::client::Client;
-use meshwork_api::model::{Done, LeaseName};
+use meshwork_api::model::{Done, LeaseName, Leases};
 use meshwork_sys::netlink::Netlink;
 use meshwork_sys::netns::NetNs;
 
@@ -36,6 +36,25 @@ pub fn detach(client: &Client, request: &DetachRequest) -> Result<(), AttachErro
             Err(AttachError::Undone { cause: Box::new(cause), left: vec![format!("the pod's link ({error})")] })
         }
     }
+}
+
+/// Releases what a CNI network holds for sandboxes and interfaces that `keeps` does not name, links and all. Leases of
+/// other networks, and those that nobody is known to have asked for, stay.
+///
+/// # Errors
+/// [`AttachError::Garbage`] names what could not be released; everything else is released by then.
+pub fn collect_garbage(client: &Client, network: &str, keeps: impl Fn(&str, &str) -> bool) -> Result<(), AttachError> {
+    let leases = client.get::<Leases>("/v1/pods")?.leases;
+    let mut left = Vec::new();
+    for lease in leases {
+        if lease.network.as_deref() != Some(network) || keeps(&lease.sandbox, &lease.interface) {
+            continue;
+        }
+        let name = LeaseName { sandbox: lease.sandbox, interface: Some(lease.interface.clone()) };
+        let released = client.post::<_, Done>("/v1/pods/release", &name);
+        left.extend(released.err().map(|error| format!("{} of {} ({error})", lease.interface, name.sandbox)));
+    }
+    if left.is_empty() { Ok(()) } else { Err(AttachError::Garbage(left)) }
 }
 
 /// Removes the link that the pod sees under the given name, if it was made here.

@@ -38,6 +38,12 @@ pub enum AttachError {
     /// An existing link is not as its lease says.
     #[error("the pod's link is not as it was made: {0}; detach and attach it again")]
     Wrong(String),
+    /// The daemon cannot be asked for an address alone.
+    #[error("{0}")]
+    NotReady(&'static str),
+    /// Some leases could not be released.
+    #[error("not everything could be released: {}", .0.join(", "))]
+    Garbage(Vec<String>),
     /// The link was not made, and not everything made on the way could be removed.
     #[error("{cause}; left behind: {}", left.join(", "))]
     Undone {

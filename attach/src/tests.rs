@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::attachment::{Step, attach_watched};
 use crate::fake_meshd::{NODE, Scene};
-use crate::{AttachError, AttachRequest, Attachment, DetachRequest, attach, check, detach};
+use crate::{AttachError, AttachRequest, Attachment, DetachRequest, Expected, attach, check, detach};
 
 fn request(scene: &Scene) -> AttachRequest {
     AttachRequest {
@@ -19,6 +19,9 @@ fn request(scene: &Scene) -> AttachRequest {
         pod: PodIdentity::default(),
         mtu: None,
         address: None,
+        routes: Vec::new(),
+        network: Some("mesh".to_owned()),
+        masquerade: true,
     }
 }
 
@@ -40,7 +43,7 @@ fn detach_in(scene: &Scene) -> Result<(), AttachError> {
 }
 
 fn check_in(scene: &Scene) -> Result<bool, AttachError> {
-    scene.host.run(|| check(&client(scene), "sandbox-1", "eth0", &scene.netns())).unwrap()
+    scene.host.run(|| check(&client(scene), "sandbox-1", "eth0", &scene.netns(), &Expected::default())).unwrap()
 }
 
 #[test]

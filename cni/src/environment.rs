@@ -1,11 +1,13 @@
 //! What the runtime says in `CNI_*` variables, checked before anything is done with it.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use meshwork_api::model::PodIdentity;
 
 use crate::error::{CniError, Code};
+use crate::wishes;
 
 /// Longest interface name that the kernel takes: `IFNAMSIZ` less the closing zero.
 const MAX_INTERFACE_NAME: usize = 15;
@@ -25,6 +27,18 @@ pub(crate) struct Attachment {
     pub(crate) netns: Option<PathBuf>,
     /// Namespace and name of the pod, where the runtime is Kubernetes'.
     pub(crate) pod: PodIdentity,
+    /// Addresses that it is to have.
+    pub(crate) wished: Vec<IpAddr>,
+    /// Ethernet address that it is to have.
+    pub(crate) mac: Option<String>,
+}
+
+/// What `CNI_ARGS` says.
+#[derive(Debug, Default)]
+struct Arguments {
+    pod: PodIdentity,
+    wished: Vec<IpAddr>,
+    mac: Option<String>,
 }
 
 /// The verb: `CNI_COMMAND`.
@@ -39,8 +53,8 @@ pub(crate) fn attachment(lookup: Lookup<'_>) -> Result<Attachment, CniError> {
     let interface = required(lookup, "CNI_IFNAME")?;
     check_interface(&interface)?;
     let netns = optional(lookup, "CNI_NETNS")?.map(PathBuf::from);
-    let pod = pod_identity(&optional(lookup, "CNI_ARGS")?.unwrap_or_default())?;
-    Ok(Attachment { container, interface, netns, pod })
+    let Arguments { pod, wished, mac } = arguments(&optional(lookup, "CNI_ARGS")?.unwrap_or_default())?;
+    Ok(Attachment { container, interface, netns, pod, wished, mac })
 }
 
 fn optional(lookup: Lookup<'_>, name: &'static str) -> Result<Option<String>, CniError> {
@@ -77,18 +91,20 @@ fn check_interface(name: &str) -> Result<(), CniError> {
 }
 
 /// `KEY=VALUE;KEY=VALUE`. An unknown key is an error unless `IgnoreUnknown` allows it.
-fn pod_identity(arguments: &str) -> Result<PodIdentity, CniError> {
-    let mut pod = PodIdentity::default();
+fn arguments(text: &str) -> Result<Arguments, CniError> {
+    let mut arguments = Arguments::default();
     let mut unknown = None;
     let mut ignore_unknown = false;
-    for argument in arguments.split(';').filter(|argument| !argument.is_empty()) {
+    for argument in text.split(';').filter(|argument| !argument.is_empty()) {
         let (key, value) = argument
             .split_once('=')
             .ok_or_else(|| invalid(format!("CNI_ARGS has {argument:?} where KEY=VALUE was expected")))?;
         match key {
-            "K8S_POD_NAMESPACE" => value.clone_into(&mut pod.namespace),
-            "K8S_POD_NAME" => value.clone_into(&mut pod.name),
+            "K8S_POD_NAMESPACE" => value.clone_into(&mut arguments.pod.namespace),
+            "K8S_POD_NAME" => value.clone_into(&mut arguments.pod.name),
             "K8S_POD_INFRA_CONTAINER_ID" | "K8S_POD_UID" => {}
+            "IP" => arguments.wished = addresses(value)?,
+            "MAC" => arguments.mac = Some(value.to_owned()),
             "IgnoreUnknown" => ignore_unknown = matches!(value, "1" | "t" | "true" | "True" | "TRUE"),
             _ => unknown = unknown.or(Some(key)),
         }
@@ -97,8 +113,15 @@ fn pod_identity(arguments: &str) -> Result<PodIdentity, CniError> {
         Some(key) if !ignore_unknown => {
             Err(invalid(format!("CNI_ARGS has the unknown key {key:?}; set IgnoreUnknown=1")))
         }
-        _ => Ok(pod),
+        _ => Ok(arguments),
     }
+}
+
+/// One address, or several between commas.
+fn addresses(value: &str) -> Result<Vec<IpAddr>, CniError> {
+    let texts = value.split(',').map(str::trim).filter(|text| !text.is_empty());
+    let bad = |text: &str| invalid(format!("CNI_ARGS has IP={text}, which is no IP address"));
+    texts.map(|text| wishes::parse(text).ok_or_else(|| bad(text))).collect()
 }
 
 fn invalid(details: String) -> CniError {
@@ -132,6 +155,17 @@ mod tests {
     }
 
     #[test]
+    fn wishes_may_stand_in_the_arguments() {
+        let wished = read(&[("CNI_ARGS", "IP=10.32.0.9;MAC=02:00:00:00:00:01")]).unwrap();
+        assert_eq!(
+            (wished.wished, wished.mac.as_deref()),
+            (vec!["10.32.0.9".parse().unwrap()], Some("02:00:00:00:00:01"))
+        );
+        assert_eq!(read(&[("CNI_ARGS", "IP=10.32.0.9/24, fd4d::9")]).unwrap().wished.len(), 2);
+        assert_eq!(read(&[("CNI_ARGS", "IP=")]).unwrap().wished, Vec::<IpAddr>::new());
+    }
+
+    #[test]
     fn bad_values_are_refused_with_code_4() {
         let long = "a".repeat(MAX_CONTAINER_ID + 1);
         for change in [
@@ -148,7 +182,8 @@ mod tests {
             ("CNI_IFNAME", "a:b"),
             ("CNI_IFNAME", "sixteen-bytes-xx"),
             ("CNI_ARGS", "K8S_POD_NAME"),
-            ("CNI_ARGS", "IP=10.0.0.1"),
+            ("CNI_ARGS", "IP=web-0"),
+            ("CNI_ARGS", "UNKNOWN=1"),
             ("CNI_ARGS", "IgnoreUnknown=0;X=1"),
         ] {
             assert_eq!(read(&[change]).unwrap_err().code, Code::InvalidEnvironment, "{change:?}");

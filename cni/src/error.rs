@@ -4,7 +4,7 @@ use meshwork_api::client::ClientError;
 use meshwork_attach::AttachError;
 use serde::Serialize;
 
-/// Codes of the specification, and two of our own from 100 on.
+/// Codes of the specification, and those of our own from 100 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
     IncompatibleVersion = 1,
@@ -15,10 +15,16 @@ pub(crate) enum Code {
     Decode = 6,
     InvalidConfig = 7,
     TryAgainLater = 11,
+    /// STATUS: ADD cannot be served.
+    Unavailable = 50,
+    /// STATUS: ADD cannot be served, and pods that run already reach less than they should.
+    LimitedConnectivity = 51,
     /// `meshd` refused for good.
     Refused = 100,
     /// The kernel refused, or the pod's link is not as it should be.
     Link = 101,
+    /// Some garbage could not be collected.
+    Garbage = 102,
 }
 
 /// What went wrong: `msg` in a few words, `details` with what to do.
@@ -72,6 +78,8 @@ impl From<AttachError> for CniError {
             AttachError::Namespace { .. } => Self::new(Code::InvalidEnvironment, "CNI_NETNS cannot be used", details),
             AttachError::Taken { .. } => Self::new(Code::InvalidEnvironment, "CNI_IFNAME is taken", details),
             AttachError::Undone { cause, .. } => Self { details, ..Self::from(*cause) },
+            AttachError::NotReady(_) => Self::new(Code::TryAgainLater, "meshd is not ready", details),
+            AttachError::Garbage(_) => Self::new(Code::Garbage, "garbage is left", details),
             AttachError::BadLease(_) => Self::new(Code::Refused, "meshd is not understood", details),
             AttachError::Kernel { .. } | AttachError::Wrong(_) => {
                 Self::new(Code::Link, "the pod's link failed", details)

@@ -1,7 +1,7 @@
 //! `mesh-cni`: attaches containers to the mesh for any runtime that speaks CNI.
 //!
 //! Synchronous and static: one process per operation, which asks `meshd` and makes the link through `meshwork-attach`.
-//! ADD, DEL, CHECK and VERSION of the specification 0.3.1 to 1.0.0.
+//! The specification 0.3.1 to 1.1.0 as a whole, alone, in a chain, as a delegate, and as the address plugin of another.
 
 mod config;
 mod environment;
@@ -9,8 +9,12 @@ mod error;
 #[cfg(test)]
 #[path = "../../attach/src/fake_meshd.rs"]
 mod fake_meshd;
+#[cfg(test)]
+mod hostile;
 mod plugin;
-mod reply;
+mod result;
+mod upkeep;
+mod wishes;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -34,6 +34,9 @@ pub(crate) fn link(client: &Client, arguments: &AttachArgs) -> anyhow::Result<Le
         netns,
         mtu: None,
         address: arguments.ip,
+        routes: Vec::new(),
+        network: None,
+        masquerade: true,
     };
     let attachment = attach(client, &request).context("the namespace was not attached")?;
     for remark in &attachment.remarks {
