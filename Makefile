@@ -26,6 +26,7 @@ demo: build
 	@$(ROOT) $(BIN)/meshlab demo
 
 test: setup
+	@scripts/setup test
 	scripts/build dev $(TEST_BIN)
 	MESHWORK_BIN=$(TEST_BIN) $(TEST_RUNNER) cargo test --locked --workspace --no-fail-fast
 
