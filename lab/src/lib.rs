@@ -28,6 +28,7 @@
 
 pub mod bench;
 mod capture;
+pub mod churn;
 pub mod cni;
 pub mod demo;
 mod error;

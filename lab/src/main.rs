@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use meshwork_lab::topology::LabName;
-use meshwork_lab::{Lab, bench, complain, demo, interrupt, remains, say};
+use meshwork_lab::{Lab, bench, churn, complain, demo, interrupt, remains, say};
 
 /// What shells expect of a program that ended by SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -72,6 +72,15 @@ enum Verb {
     Ls,
     /// Builds a mesh of three hosts from nothing, proves what it promises and takes it away (KEEP=1 leaves it running).
     Demo,
+    /// Attaches and detaches pods without end through mesh-cni, and tells how long that takes.
+    Churn {
+        /// Pods per second.
+        #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        rate: u32,
+        /// For how long.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+    },
     /// Measures the encrypted path beside its rivals, on one fabric and in one run.
     Bench {
         /// Markdown file that gets the table.
@@ -111,6 +120,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Heal(lab) => done(Lab::open(&lab.lab)?.heal()),
         Verb::Ls => done(list::print()),
         Verb::Demo => Ok(exit_code(demo::run(env::var_os("KEEP").is_some_and(|keep| keep == "1"))?)),
+        Verb::Churn { rate, seconds } => done(churn::run(rate, seconds)),
         Verb::Bench { results, cache } => done(bench::run(&cache, &results)),
     }
 }
