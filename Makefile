@@ -35,6 +35,7 @@ test-long:
 
 bench: build
 	$(ROOT) $(BIN)/meshlab bench --results bench/RESULTS.md --cache .cache
+	$(ROOT) $(BIN)/meshlab churn
 
 lint:
 	@scripts/setup lint

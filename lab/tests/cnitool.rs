@@ -18,6 +18,7 @@ use serde_json::json;
 
 use runtime::Runtime;
 
+const MARKER: &[u8] = b"out-of-overlay";
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
@@ -167,6 +168,29 @@ fn a_second_interface_leaves_the_default_route_with_the_first() {
         runtime.call_with("del", "mesh", &netns, interface, wishes).done();
     }
     assert_eq!(leases(host), [] as [String; 0]);
+}
+
+#[test]
+fn a_pod_keeps_its_source_out_of_the_overlay_where_the_network_says_so() {
+    let lab = Lab::build("ctsource").unwrap().hosts(1).up().unwrap();
+    let (host, runtime) = (lab.host(1), Runtime::new(lab.host(1), "runtime"));
+    let outside = IpAddr::from(host.number().gateway4());
+    for (network, masquerade) in [("taken", true), ("kept", false)] {
+        runtime.network(
+            network,
+            "1.0.0",
+            &[json!({ "type": "mesh-cni", "socket": host.socket(), "ipMasq": masquerade })],
+        );
+        let result = runtime.call("add", network, &namespace(host, network)).result();
+        let own = result["ips"][0]["address"].as_str().unwrap().trim_end_matches("/32").to_owned();
+        let capture = lab.capture(network, "icmp").unwrap();
+        Ping::to(outside).marked(MARKER).run(&host.pod_namespace(network).unwrap()).unwrap();
+        capture.wait_for(MARKER, SOON).unwrap();
+        let sources = capture.stop().unwrap().into_iter().filter(|packet| packet.contains(MARKER));
+        let first = sources.filter_map(|packet| packet.ip).find(|ip| ip.destination == outside).unwrap();
+        let expected = if masquerade { host.underlay()[0].to_string() } else { own };
+        assert_eq!(first.source.to_string(), expected, "{network}");
+    }
 }
 
 /// A namespace of the host's lab that nothing is attached to; it goes with the lab.

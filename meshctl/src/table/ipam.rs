@@ -56,7 +56,7 @@ fn leases(leases: &[Lease], width: Width) -> String {
                 lease.interface.clone(),
                 list(&lease.addresses),
                 if pod.name.is_empty() { String::new() } else { format!("{}/{}", pod.namespace, pod.name) },
-                lease.host_interface.clone(),
+                if lease.address_only { "another plugin's".to_owned() } else { lease.host_interface.clone() },
                 if lease.routed { "yes" } else { "no" }.to_owned(),
             ]
         }),
