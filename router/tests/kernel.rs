@@ -133,6 +133,43 @@ fn ip_and_nft_see_what_the_mesh_asked_for() {
 }
 
 #[test]
+fn pods_that_come_and_go_together_do_not_disturb_each_other() {
+    let sandbox = Sandbox::new("crowd");
+    sandbox.run(|| {
+        let (_tun, driver) = set_up();
+        let name = |number: u8| format!("mw{number:011x}");
+        let mut crowd = Overlay::clone(&overlay());
+        for number in 10..20 {
+            Netlink::connect()
+                .and_then(|mut netlink| netlink.create_veth(&Veth::new(&name(number), &format!("pod{number}"))))
+                .expect("a link");
+            crowd.pods.insert(name(number), vec![[10, 32, 1, number].into()]);
+        }
+        let crowd = Arc::new(crowd);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(async {
+            let come = |number| driver.route_pod(name(number), Arc::clone(&crowd));
+            let first: Vec<_> = (10..15).map(come).collect();
+            for routed in first {
+                routed.await.expect("routed");
+            }
+            let second: Vec<_> = (15..21).map(come).collect();
+            for number in 10..15 {
+                driver.remove_link(name(number)).await.expect("removed");
+            }
+            for (number, routed) in (15..).zip(second) {
+                assert_eq!(routed.await.is_ok(), number < 20, "{number}: one link was never made");
+            }
+        });
+        let routes = sandbox.see("ip", &["route", "show", "proto", "83"]);
+        let routed = |number: u8| routes.contains(&format!("10.32.1.{number} dev {}", name(number)));
+        assert!((15..20).all(routed) && !(10..15).any(routed), "{routes}");
+        assert!(driver.health().in_place, "{:?}", driver.health());
+        driver.stop();
+    });
+}
+
+#[test]
 fn whatever_is_damaged_stands_again() {
     let sandbox = Sandbox::new("mended");
     sandbox.run(|| {

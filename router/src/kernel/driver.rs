@@ -1,11 +1,16 @@
 //! The thread that keeps the kernel in line with the mesh.
 //!
-//! It takes whole desired states, the latest replacing what waits, and single requests about a pod's link that somebody
-//! awaits. A second thread watches what others change and has the first look; without any notice it looks every
+//! It takes whole desired states, the latest replacing what waits, and requests to route a pod's link that somebody
+//! awaits. What waits is taken at once and settled once: the kernel lets a grace period pass for every change of the
+//! firewall, so that pods which come together share one. Links are removed beside the thread, since the kernel waits
+//! longer still for each.
+//!
+//! A second thread watches what others change and has the first look; without any notice it looks every
 //! [`RECONCILE_INTERVAL`]. The firewall's transactions are numbered by the kernel: those that touched our table and are
 //! none of ours put it back. What the kernel refuses is logged once, kept for `status`, and tried again at the next look.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -16,6 +21,7 @@ use meshwork_sys::netlink::{Changes, InterfaceAddress, Netlink, Scope, Traffic, 
 use meshwork_sys::nft;
 use meshwork_sys::wake::{Ready, Wake};
 use tokio::sync::{Notify, oneshot};
+use tokio::task::spawn_blocking;
 
 use super::clear::ClearLinks;
 use super::desired::Overlay;
@@ -24,6 +30,12 @@ use crate::config::SMALLEST_POD_MTU;
 
 /// How often routes and nexthops are compared unasked: three dumps, well under a millisecond.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Most requests settled at once: more would keep the first of them waiting for the links of all.
+const TOGETHER: usize = 64;
+
+/// How often settling begins again where a link goes meanwhile. Every attempt lists links anew.
+const ATTEMPTS: usize = 3;
 
 /// How often the firewall's counters are read: each time starts the `nft` program.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
@@ -56,7 +68,6 @@ type Reply = oneshot::Sender<Result<(), KernelError>>;
 enum Request {
     Apply(Arc<Overlay>),
     RoutePod { link: String, overlay: Arc<Overlay>, reply: Reply },
-    RemoveLink { link: String, reply: Reply },
     Changed(Changes),
     Stop,
 }
@@ -140,9 +151,11 @@ impl KernelDriver {
     /// # Errors
     /// What the kernel refused.
     pub async fn remove_link(&self, link: String) -> Result<(), KernelError> {
-        let (reply, answer) = oneshot::channel();
-        self.request(Request::RemoveLink { link, reply });
-        answer.await.unwrap_or(Err(KernelError::Stopped))
+        if !is_pod_link(&link) {
+            return Ok(());
+        }
+        let removed = spawn_blocking(move || Netlink::connect()?.delete_link(&link)).await;
+        Ok(removed.map_err(|_| KernelError::Stopped)??)
     }
 
     /// Devices of the clear path that stand.
@@ -231,21 +244,14 @@ impl Worker {
         loop {
             let rest = RECONCILE_INTERVAL.saturating_sub(self.looked.elapsed());
             match requests.recv_timeout(rest) {
-                Ok(Request::Apply(overlay)) => {
-                    self.desired = Some(overlay);
-                    self.settle();
+                Ok(first) => {
+                    let all = std::iter::once(first).chain(requests.try_iter()).take(TOGETHER);
+                    if self.carry_out(all.collect()).is_break() {
+                        return;
+                    }
                 }
-                Ok(Request::RoutePod { link, overlay, reply }) => {
-                    self.desired = Some(overlay);
-                    // Nobody waits any more where the caller gave up.
-                    let _ = reply.send(self.route_pod(&link));
-                }
-                Ok(Request::RemoveLink { link, reply }) => {
-                    let _ = reply.send(self.remove_link(&link));
-                }
-                Ok(Request::Changed(changes)) => self.handle_changes(&changes),
                 Err(RecvTimeoutError::Timeout) => {}
-                Ok(Request::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
             if self.looked.elapsed() >= RECONCILE_INTERVAL {
                 self.look();
@@ -253,12 +259,18 @@ impl Worker {
         }
     }
 
-    fn handle_changes(&mut self, changes: &Changes) {
-        let foreign = changes.firewall.iter().filter(|generation| !self.is_own(**generation)).count() > 0;
-        if foreign || changes.firewall_lost {
-            self.guard.clear();
+    /// Looks where others changed something, against the state that was asked for until now.
+    fn handle_changes(&mut self, all: &[Request]) {
+        let mut look = false;
+        for request in all {
+            let Request::Changed(changes) = request else { continue };
+            let foreign = changes.firewall.iter().filter(|generation| !self.is_own(**generation)).count() > 0;
+            if foreign || changes.firewall_lost {
+                self.guard.clear();
+            }
+            look |= foreign || changes.firewall_lost || changes.routing;
         }
-        if foreign || changes.firewall_lost || changes.routing {
+        if look {
             self.look();
         }
     }
@@ -269,17 +281,52 @@ impl Worker {
         place.and_then(|place| self.own.remove(place)).is_some()
     }
 
-    /// Brings everything in line and remembers how it went.
-    fn settle(&mut self) {
+    /// Takes requests in their order, settles once, and answers those who wait.
+    fn carry_out(&mut self, requests: Vec<Request>) -> ControlFlow<()> {
+        self.handle_changes(&requests);
+        let (mut links, mut asked) = (Vec::new(), false);
+        for request in requests {
+            match request {
+                Request::Apply(overlay) => {
+                    self.desired = Some(overlay);
+                    asked = true;
+                }
+                Request::RoutePod { link, overlay, reply } => {
+                    self.desired = Some(overlay);
+                    links.push((link, reply));
+                    asked = true;
+                }
+                Request::Changed(_) => {}
+                Request::Stop => return ControlFlow::Break(()),
+            }
+        }
+        if !asked {
+            return ControlFlow::Continue(());
+        }
+        let prepared: Vec<_> = links.into_iter().map(|(link, reply)| (self.prepare_pod(&link), reply)).collect();
         let outcome = self.try_settle();
-        self.remember(outcome);
+        self.remember(outcome.as_ref());
+        for (prepared, reply) in prepared {
+            // Where the kernel refuses, each asks for itself: an error has one owner.
+            let settled = if outcome.is_ok() { Ok(()) } else { self.try_settle().map(|_| ()) };
+            // Nobody waits any more where the caller gave up.
+            let _ = reply.send(prepared.and_then(|()| Ok(settled?)));
+        }
+        ControlFlow::Continue(())
     }
 
     fn try_settle(&mut self) -> meshwork_sys::Result<bool> {
         let Some(overlay) = self.desired.clone() else { return Ok(false) };
         // The guard first: a route must never exist before the wall behind it.
         let guarded = self.put_guard(&overlay)?;
-        let reconciled = reconcile::reconcile(&mut self.netlink, &overlay)?;
+        let mut outcome = reconcile::reconcile(&mut self.netlink, &overlay);
+        for _ in 1..ATTEMPTS {
+            match &outcome {
+                Err(error) if error.is_not_found() => outcome = reconcile::reconcile(&mut self.netlink, &overlay),
+                _ => break,
+            }
+        }
+        let reconciled = outcome?;
         let mut health = self.health();
         (health.clear_links, health.clear_traffic) = (reconciled.clear, reconciled.clear_traffic);
         Ok(reconciled.changed || guarded)
@@ -330,7 +377,8 @@ impl Worker {
         }
     }
 
-    fn route_pod(&mut self, link: &str) -> Result<(), KernelError> {
+    /// Makes a pod's link ready to be routed.
+    fn prepare_pod(&mut self, link: &str) -> Result<(), KernelError> {
         let Some(found) = self.netlink.link(link)? else { return Err(KernelError::NoLink(link.to_owned())) };
         let ipv6 = underlay::has_ipv6() && found.mtu >= SMALLEST_POD_MTU;
         underlay::distrust(link)?;
@@ -344,10 +392,7 @@ impl Worker {
             let net = ipnet::Ipv6Net::new_assert(GATEWAY6, 64).into();
             self.netlink.add_address(found.index, &InterfaceAddress { net, scope: Scope::Link, nodad: true })?;
         }
-        self.know_pod(link, found.index, ipv6)?;
-        let outcome = self.try_settle();
-        self.remember(outcome.as_ref());
-        Ok(outcome.map(|_| ())?)
+        self.know_pod(link, found.index, ipv6)
     }
 
     /// Both ends' Ethernet addresses follow from the link's name, so the host need not ask the pod for its own.
@@ -358,13 +403,6 @@ impl Worker {
         let addresses = overlay.pods.get(link).into_iter().flatten();
         for address in addresses.filter(|address| ipv6 || address.is_ipv4()) {
             self.netlink.replace_neighbour(index, *address, macs.pod.0)?;
-        }
-        Ok(())
-    }
-
-    fn remove_link(&mut self, link: &str) -> Result<(), KernelError> {
-        if is_pod_link(link) {
-            self.netlink.delete_link(link)?;
         }
         Ok(())
     }

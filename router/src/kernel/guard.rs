@@ -227,7 +227,10 @@ fn guard(script: &mut String, inside: &Inside) {
     }
 }
 
+/// Whether an address is of a family.
+type OfFamily = fn(&IpAddr) -> bool;
+
 /// How nft names an address field of each family, the number in its sets' names, and which addresses are of it.
-fn families(field: &str) -> [(String, u8, fn(&IpAddr) -> bool); 2] {
+fn families(field: &str) -> [(String, u8, OfFamily); 2] {
     [(format!("ip {field}"), 4, IpAddr::is_ipv4), (format!("ip6 {field}"), 6, IpAddr::is_ipv6)]
 }
