@@ -53,7 +53,12 @@ fn cut_off(status: &Status) -> bool {
 }
 
 fn unavailable(error: ClientError) -> CniError {
-    CniError::new(Code::Unavailable, "meshd is not reachable", error.to_string())
+    let msg = match error {
+        ClientError::Unreachable { .. } => "meshd is not reachable",
+        ClientError::Api { .. } => "meshd is not ready",
+        ClientError::Protocol { .. } => "meshd is not understood",
+    };
+    CniError::new(Code::Unavailable, msg, error.to_string())
 }
 
 /// Releases what the network holds beyond the attachments that the runtime names. Naming none means that there are

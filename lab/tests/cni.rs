@@ -75,7 +75,10 @@ fn the_plugin_tells_its_versions() {
     let output = lab.host(1).cni().call("VERSION", &lab.host(1).sandbox("any")).unwrap();
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
     let versions = answer["supportedVersions"].as_array().unwrap();
-    assert!(output.status.success() && versions.contains(&"1.0.0".into()) && versions.contains(&"0.3.1".into()));
+    assert!(
+        output.status.success()
+            && ["0.3.1", "0.4.0", "1.0.0", "1.1.0"].iter().all(|version| versions.contains(&(*version).into()))
+    );
 }
 
 /// A CNI error object with a code, on standard output, and nothing else.

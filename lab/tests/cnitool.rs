@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use meshwork_api::model::Leases;
-use meshwork_lab::{Host, Lab, Look, Ping, eventually};
+use meshwork_lab::{Host, Lab, Look, Namespace, Ping, eventually};
 use serde_json::json;
 
 use runtime::Runtime;
@@ -103,6 +103,7 @@ fn ptp_links_the_addresses_that_the_mesh_leases() {
         .unwrap();
     }
     assert_eq!(other.ping(address).unwrap().received, 1, "and is reached by it");
+    pretend(lab.fabric().namespace(), address, host);
     runtime.call("check", "ptp", &netns).done();
     runtime.call("del", "ptp", &netns).done();
     assert_eq!(leases(host), [] as [String; 0]);
@@ -191,6 +192,17 @@ fn a_pod_keeps_its_source_out_of_the_overlay_where_the_network_says_so() {
         let expected = if masquerade { host.underlay()[0].to_string() } else { own };
         assert_eq!(first.source.to_string(), expected, "{network}");
     }
+}
+
+/// A packet from outside with a pod's source is stopped and counted, since the host routes that source elsewhere.
+fn pretend(outside: &Namespace, address: IpAddr, host: &Host) {
+    let [own, target] = [address, host.underlay()[0]].map(|address| address.to_string());
+    let stopped = || host.exec(["nft", "list", "counter", "inet", "meshwork", "clear_blocked"]).unwrap();
+    assert!(stopped().contains("packets 0"), "{}", stopped());
+    outside.exec(["ip", "address", "add", &own, "dev", "lo"]).unwrap();
+    outside.output(["ping", "-c1", "-W1", "-I", &own, &target]).unwrap();
+    assert!(stopped().contains("packets 1"), "{}", stopped());
+    outside.exec(["ip", "address", "delete", &own, "dev", "lo"]).unwrap();
 }
 
 /// A namespace of the host's lab that nothing is attached to; it goes with the lab.
