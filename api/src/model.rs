@@ -415,6 +415,15 @@ pub struct Target {
     pub address: String,
 }
 
+/// `POST /v1/seal`: whether packets to a member travel sealed also where both sides allow clear; until the daemon ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// Name or id of the member.
+    pub peer: String,
+    /// True to seal, false to let the rule decide again.
+    pub sealed: bool,
+}
+
 /// `POST /v1/log`: what is logged from now on, until the daemon ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogFilter {

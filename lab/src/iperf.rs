@@ -1,14 +1,18 @@
 //! TCP throughput between two namespaces, as iperf3 measures it.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 use crate::namespace::{Namespace, Running};
 
+/// Payload of a datagram: small, so that their number counts and not their size.
+const DATAGRAM: u64 = 64;
 const START_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A listening iperf3.
@@ -26,9 +30,25 @@ pub struct Throughput {
     pub bytes: f64,
 }
 
+/// What became of datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Datagrams {
+    /// Sent.
+    #[serde(rename = "packets")]
+    pub sent: u64,
+    /// Of those, the ones that never came; one that came late did come.
+    #[serde(rename = "lost_packets")]
+    pub lost: u64,
+}
+
 #[derive(Deserialize)]
-struct Report {
-    end: End,
+struct Report<E> {
+    end: E,
+}
+
+#[derive(Deserialize)]
+struct DatagramEnd {
+    sum: Datagrams,
 }
 
 #[derive(Deserialize)]
@@ -60,13 +80,27 @@ impl Iperf {
     pub fn send(from: &Namespace, to: IpAddr, seconds: u32) -> Result<Throughput> {
         let mut line: Vec<String> = ["iperf3", "-J", "--connect-timeout", "5000", "-c"].map(str::to_owned).into();
         line.extend([to.to_string(), "-t".into(), seconds.to_string()]);
-        let printed = from.exec(line)?;
-        let report: Report = serde_json::from_str(&printed).map_err(|error| Error::Unreadable {
-            program: "iperf3",
-            why: error.to_string(),
-            output: printed,
-        })?;
-        let Sum { bits_per_second, bytes } = report.end.sum_received;
+        let Sum { bits_per_second, bytes } = report::<End>(from, line)?.sum_received;
         Ok(Throughput { bits_per_second, bytes })
     }
+
+    /// Sends datagrams of [`DATAGRAM`] bytes, `rate` a second for `seconds`.
+    ///
+    /// # Errors
+    /// When iperf3 fails or is not understood.
+    pub fn send_datagrams(from: &Namespace, to: IpAddr, rate: u64, seconds: u32) -> Result<Datagrams> {
+        let bits = rate * DATAGRAM * 8;
+        let line = format!("iperf3 -J -u --connect-timeout 5000 -l {DATAGRAM} -b {bits} -c {to} -t {seconds}");
+        Ok(report::<DatagramEnd>(from, line.split(' '))?.sum)
+    }
+}
+
+fn report<E: DeserializeOwned>(from: &Namespace, line: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<E> {
+    let printed = from.exec(line)?;
+    let report: Report<E> = serde_json::from_str(&printed).map_err(|error| Error::Unreadable {
+        program: "iperf3",
+        why: error.to_string(),
+        output: printed,
+    })?;
+    Ok(report.end)
 }

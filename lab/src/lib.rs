@@ -45,6 +45,7 @@ mod programs;
 mod readiness;
 pub mod remains;
 pub mod say;
+pub mod switching;
 mod table;
 pub mod topology;
 mod wait;

@@ -90,6 +90,16 @@ pub(crate) enum Verb {
         /// HOST or HOST:PORT, as it was given
         address: String,
     },
+    /// Seal packets to a peer also where both sides allow clear, until the daemon ends
+    Seal {
+        /// Name or id of the peer
+        peer: String,
+    },
+    /// Let the rule decide again whether packets to a peer are sealed
+    Unseal {
+        /// Name or id of the peer
+        peer: String,
+    },
     /// Change what the daemon logs, until it ends
     Log {
         /// error, warn, info, debug, trace, or module=level,…

@@ -4,7 +4,7 @@ use std::io;
 
 use clap::CommandFactory as _;
 use meshwork_api::client::{Client, ClientError};
-use meshwork_api::model::{Done, LogFilter, Target, VersionInfo};
+use meshwork_api::model::{Done, LogFilter, Seal, Target, VersionInfo};
 use serde::Serialize;
 
 use crate::answer::{self, Answer};
@@ -33,6 +33,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<bool> {
         }
         Verb::Connect { address } => tell(&client, "/v1/connect", &Target { address: address.clone() }),
         Verb::Forget { address } => tell(&client, "/v1/forget", &Target { address: address.clone() }),
+        Verb::Seal { peer } => tell(&client, "/v1/seal", &Seal { peer: peer.clone(), sealed: true }),
+        Verb::Unseal { peer } => tell(&client, "/v1/seal", &Seal { peer: peer.clone(), sealed: false }),
         Verb::Log { filter } => tell(&client, "/v1/log", &LogFilter { filter: filter.clone() }),
         Verb::Secret { verb: SecretVerb::Generate { file } } => done(secret::generate(file.as_deref())),
         Verb::Version => version(global, &client),

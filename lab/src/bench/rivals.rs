@@ -24,6 +24,11 @@ const VXLAN_MTU: &str = "1450";
 /// 1,500 less an IPv6, UDP and WireGuard header, as wireguard-go chooses it.
 const WIREGUARD_MTU: &str = "1420";
 
+/// What every overlay needs for its pods' way out, and what costs it connection tracking.
+const MASQUERADE: &str = "add table ip plain; \
+    add chain ip plain out { type nat hook postrouting priority 100; }; \
+    add rule ip plain out ip saddr 172.22.0.0/16 ip daddr != 172.22.0.0/16 masquerade fully-random";
+
 /// Plain pods and what joins them.
 #[derive(Debug)]
 pub(super) struct Rivals {
@@ -96,7 +101,8 @@ fn join_by_vxlan(host: &Host, other: &Host) -> Result<()> {
     let gateway = pod_address(Way::Vxlan, its.get(), 1);
     ip(on_host, &format!("neighbour add {gateway} lladdr {} dev {VXLAN_DEVICE} nud permanent", mac(its.get())))?;
     let network = network(Way::Vxlan, its.get());
-    ip(on_host, &format!("route add {network} via {gateway} dev {VXLAN_DEVICE} onlink"))
+    ip(on_host, &format!("route add {network} via {gateway} dev {VXLAN_DEVICE} onlink"))?;
+    on_host.exec(["nft", MASQUERADE]).map(|_| ())
 }
 
 fn join_by_wireguard(host: &Host, other: &Host, program: &Path) -> Result<WireGuard> {
@@ -114,7 +120,7 @@ fn ip(namespace: &Namespace, words: &str) -> Result<()> {
 /// `172.2W.H.0/24` belongs to way W on host H: end 1 is the host's, end 2 the pod's.
 fn pod_address(way: Way, host: u16, end: u8) -> IpAddr {
     let second = match way {
-        Way::Meshwork | Way::Routing => 21,
+        Way::Meshwork | Way::Clear | Way::Routing => 21,
         Way::Vxlan => 22,
         Way::WireguardGo => 23,
     };

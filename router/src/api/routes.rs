@@ -6,7 +6,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use meshwork_api::model::{
-    API_VERSION, Connections, Done, Ipam, Leases, LogFilter, Paths, Peers, Status, Target as TargetModel, VersionInfo,
+    API_VERSION, Connections, Done, Ipam, Leases, LogFilter, Paths, Peers, Seal, Status, Target as TargetModel,
+    VersionInfo,
 };
 use meshwork_identity::admission;
 use tokio::net::UnixListener;
@@ -41,6 +42,7 @@ fn router(services: Services) -> Router {
         .route("/v1/version", get(version))
         .route("/v1/connect", post(connect))
         .route("/v1/forget", post(forget))
+        .route("/v1/seal", post(seal))
         .route("/v1/log", post(log))
         .route("/v1/pods", get(leases).post(pods::lease))
         .route("/v1/pods/confirm", post(pods::confirm))
@@ -116,6 +118,19 @@ async fn forget(State(services): State<Services>, body: Body<TargetModel>) -> Re
             format!("{name} is no target"),
             "see `meshctl connections` for what is",
         ))
+    }
+}
+
+async fn seal(State(services): State<Services>, body: Body<Seal>) -> Result<Json<Done>, ApiError> {
+    let Json(Seal { peer, sealed }) = read(body)?;
+    let name = peer.clone();
+    match services.node.ask(move |node| node.seal(&peer, sealed)).await? {
+        true => Ok(Json(Done {})),
+        false => Err(ApiError::not_found(
+            "unknown_peer",
+            format!("{name} is no member"),
+            "give a name or an id of `meshctl peers`",
+        )),
     }
 }
 

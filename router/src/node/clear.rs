@@ -54,6 +54,8 @@ pub(super) struct ClearPath {
     /// Peers of the run before, until this one knows better.
     inherited: BTreeMap<[u8; 6], Inherited>,
     inherits_until: Instant,
+    /// Members that packets are sealed for whatever both sides allow.
+    sealed: BTreeSet<PeerId>,
 }
 
 impl ClearPath {
@@ -77,6 +79,7 @@ impl ClearPath {
             socket,
             inherits_until: if inherited.is_empty() { now } else { now + INHERITANCE },
             inherited,
+            sealed: BTreeSet::new(),
         };
         (state, frames)
     }
@@ -94,7 +97,15 @@ impl ClearPath {
 
     /// How the path to a peer stands.
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {
-        self.paths.standing(peer)
+        let standing = self.paths.standing(peer)?;
+        if !self.sealed.contains(&peer) {
+            return Some(standing);
+        }
+        Some(Standing {
+            proven: false,
+            reason: "clear is allowed, but the operator wants it sealed".to_owned(),
+            ..standing
+        })
     }
 }
 
@@ -214,6 +225,22 @@ impl Node {
         if over || self.clear.paths.take_changed() {
             self.stale.overlay();
         }
+    }
+
+    /// Seals packets to a member, named by name or id, whatever both sides allow, or no longer does. False where there is
+    /// none of that name.
+    pub fn seal(&mut self, peer: &str, sealed: bool) -> bool {
+        let records = self.records();
+        let named =
+            |id: &PeerId| records.get(id).is_some_and(|record| record.nickname == peer) || id.to_string() == peer;
+        let Some(id) = self.gossip.members().map(|member| member.id).find(named) else { return false };
+        if sealed {
+            self.clear.sealed.insert(id);
+        } else {
+            self.clear.sealed.remove(&id);
+        }
+        self.stale.overlay();
+        true
     }
 
     /// What tells, apart from the clear path, that a peer's daemon runs.
