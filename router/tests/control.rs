@@ -1,13 +1,12 @@
 //! Control links between two endpoints on loopback.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use meshwork_identity::{Identity, Secret, Secrets};
 use meshwork_router::config::Target;
 use meshwork_router::control::dialer::TargetKey;
-use meshwork_router::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkSender, QueueSink};
+use meshwork_router::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkSender, Outgoing, QueueSink};
 use meshwork_sys::udp::{ReceiveBatch, UdpSocket};
 use meshwork_tunnel::ControlSink;
 use meshwork_wire::Incarnation;
@@ -21,24 +20,35 @@ struct Side {
     identity: Identity,
     endpoint: ControlEndpoint,
     events: mpsc::Receiver<LinkEvent>,
-    address: SocketAddr,
+    host: Host,
+}
+
+/// What outlives a daemon: its port, and whoever reads from it.
+#[derive(Clone)]
+struct Host {
+    socket: Arc<UdpSocket>,
+    reader: Arc<Mutex<Arc<ControlQueue>>>,
 }
 
 impl Side {
     fn new(seed: u8, secret: u8) -> Self {
+        Self::on(Host::new(), seed, secret)
+    }
+
+    fn on(host: Host, seed: u8, secret: u8) -> Self {
         let identity = Identity::from_seed([seed; 32]);
-        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port"));
-        let (address, queue) = (socket.local_address(), Arc::new(ControlQueue::default()));
-        feed(Arc::clone(&socket), Arc::clone(&queue));
+        let (socket, queue) = (Arc::clone(&host.socket), Arc::new(ControlQueue::default()));
+        *host.reader.lock().expect("no reader panicked") = Arc::clone(&queue);
         let (sender, events) = mpsc::channel(16);
         let endpoint =
             ControlEndpoint::start(&identity, Incarnation(1), secrets(secret), &[seed; 32], socket, queue, sender)
                 .expect("started");
-        Self { identity, endpoint, events, address }
+        Self { identity, endpoint, events, host }
     }
 
     fn dial(&self, other: &Self) {
-        let target = Target { host: other.address.ip().to_string(), port: other.address.port() };
+        let address = other.host.socket.local_address();
+        let target = Target { host: address.ip().to_string(), port: address.port() };
         self.endpoint.dial(TargetKey::Named(target));
     }
 
@@ -58,20 +68,30 @@ fn secrets(byte: u8) -> Secrets {
     Secrets::new(vec![Secret::generate([byte; 32])]).expect("one secret")
 }
 
-/// Stands in for the tunnel's inbound thread: looks again after a moment. It lives as long as the process.
-fn feed(socket: Arc<UdpSocket>, queue: Arc<ControlQueue>) {
-    std::thread::spawn(move || {
-        let (mut batch, mut sink) = (ReceiveBatch::new(8), QueueSink(queue));
-        while let Ok(arrived) = socket.receive(&mut batch) {
+impl Host {
+    /// Reading stands in for the tunnel's inbound thread: it looks again after a moment, and lives as long as the
+    /// process.
+    fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
+        let host = Self { socket: Arc::new(socket), reader: Arc::default() };
+        let reading = host.clone();
+        std::thread::spawn(move || reading.feed());
+        host
+    }
+
+    fn feed(&self) {
+        let mut batch = ReceiveBatch::new(8);
+        while let Ok(arrived) = self.socket.receive(&mut batch) {
             if arrived == 0 {
                 std::thread::sleep(Duration::from_millis(1));
             }
+            let mut sink = QueueSink(Arc::clone(&self.reader.lock().expect("nobody panicked")));
             for arrival in batch.arrivals() {
                 let (from, to) = (arrival.from, arrival.to);
                 arrival.bytes.chunks(arrival.segment_size).for_each(|datagram| sink.datagram(datagram, from, to));
             }
         }
-    });
+    }
 }
 
 #[tokio::test]
@@ -117,4 +137,38 @@ async fn changed_secrets_disown_links_of_the_old_ones() {
     assert!(one.endpoint.accepts(link.key_id));
     one.endpoint.set_secrets(secrets(2));
     assert!(!one.endpoint.accepts(link.key_id));
+}
+
+/// Kills one side without a word, starts it anew under another secret, and tells how the other side's link ended.
+async fn end_of_link_to_a_killed_side(killed_dials: bool) -> (String, Duration) {
+    let killed_runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let (host, mut survivor) = (Host::new(), Side::new(2, 1));
+    let mut killed = {
+        let _inside = killed_runtime.enter();
+        Side::on(host.clone(), 1, 1)
+    };
+    if killed_dials {
+        killed.dial(&survivor)
+    } else {
+        survivor.dial(&killed)
+    }
+    let (_theirs, link) = (killed.link().await, survivor.link().await);
+    killed_runtime.shutdown_background();
+
+    let _next = Side::on(host, 1, 9);
+    let started = std::time::Instant::now();
+    assert!(link.send(Outgoing { frame: vec![7; 64], reliable: true }));
+    match survivor.event().await {
+        LinkEvent::Down(_, reason) => (reason.to_string(), started.elapsed()),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_was_killed_and_started_anew_ends_the_links_of_its_former_self_at_once() {
+    for killed_dials in [false, true] {
+        let (reason, took) = end_of_link_to_a_killed_side(killed_dials).await;
+        assert_eq!(reason, "the other side restarted");
+        assert!(took < Duration::from_secs(3), "it took {took:?}");
+    }
 }

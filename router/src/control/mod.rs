@@ -8,6 +8,7 @@ pub mod dialer;
 mod endpoint;
 mod framing;
 mod link;
+mod reset;
 mod socket;
 mod tls;
 

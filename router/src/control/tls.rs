@@ -18,6 +18,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use super::reset;
+
 /// Names the control protocol and its version to TLS, so that strangers' QUIC ends in the handshake.
 const PROTOCOL_NAME: &[u8] = b"meshwork/1";
 
@@ -74,16 +76,10 @@ pub(super) fn quic_configs(identity: &Identity, reset_key: &[u8; 32]) -> Result<
     server.transport_config(Arc::clone(&transport)).migration(true);
     let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client)?));
     client.transport_config(transport);
-    Ok(QuicConfigs { endpoint: endpoint(reset_key), server, client })
-}
-
-/// The port is shared with data whose first byte is below 0x40, so the fixed bit must stay set. A reset key that
-/// outlives the process lets a restarted node end the links of its former self at their first packet.
-fn endpoint(reset_key: &[u8; 32]) -> EndpointConfig {
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, reset_key);
-    let mut endpoint = EndpointConfig::new(Arc::new(ResetKey(key)));
+    let mut endpoint = reset::endpoint(reset_key);
+    // The port is shared with data whose first byte is below 0x40, so the fixed bit must stay set.
     endpoint.grease_quic_bit(false);
-    endpoint
+    Ok(QuicConfigs { endpoint, server, client })
 }
 
 fn transport() -> TransportConfig {
@@ -99,24 +95,6 @@ fn transport() -> TransportConfig {
         .initial_rtt(INITIAL_RTT)
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT.as_millis() as u32))));
     transport
-}
-
-struct ResetKey(aws_lc_rs::hmac::Key);
-
-impl quinn::crypto::HmacKey for ResetKey {
-    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
-        let tag = aws_lc_rs::hmac::sign(&self.0, data);
-        let length = signature_out.len().min(tag.as_ref().len());
-        signature_out[..length].copy_from_slice(&tag.as_ref()[..length]);
-    }
-
-    fn signature_len(&self) -> usize {
-        32
-    }
-
-    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), quinn::crypto::CryptoError> {
-        aws_lc_rs::hmac::verify(&self.0, data, signature).map_err(|_| quinn::crypto::CryptoError)
-    }
 }
 
 fn certified_key(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
