@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use meshwork_api::model::{Connection, ConnectionState, Connections, Peers, Status};
@@ -23,6 +24,10 @@ fn a_cut_pair_is_apart_until_it_is_healed() {
     let [one, two] = [lab.host(1), lab.host(2)];
     wait_for("both ends to give the link up", || link_age(one, "h2").is_none() && link_age(two, "h1").is_none());
     assert!(link_age(one, "h3").is_some() && link_age(two, "h3").is_some(), "the other links stand");
+    for host in [one, two] {
+        let log = || fs::read_to_string(host.log()).unwrap();
+        wait_for("a word on the lost link", || log().contains("control link lost"));
+    }
 
     lab.heal().unwrap();
     wait_for("the healed pair", || answers(&pods[0], &pods[1]) && answers(&pods[1], &pods[0]));

@@ -88,15 +88,18 @@ impl Node {
     /// A link that was replaced or closed by us is no longer known here, and its end means nothing.
     fn link_down(&mut self, now: Instant, id: LinkId, error: &LinkError) {
         let Some(&peer) = self.peer_of_link.get(&id) else { return };
-        tracing::info!(%peer, reason = %error, "control link lost");
-        self.drop_link(now, peer);
-        self.dialer.unlinked(now, peer, &error.to_string(), jitter());
+        self.lose_link(now, peer, error);
     }
 
     /// Closes a link on which nothing was heard for long.
     pub(super) fn link_silent(&mut self, now: Instant, peer: PeerId) {
+        self.lose_link(now, peer, &LinkError::Silent);
+    }
+
+    fn lose_link(&mut self, now: Instant, peer: PeerId, error: &LinkError) {
+        tracing::info!(%peer, reason = %error, "control link lost");
         self.drop_link(now, peer);
-        self.dialer.unlinked(now, peer, &LinkError::Silent.to_string(), jitter());
+        self.dialer.unlinked(now, peer, &error.to_string(), jitter());
     }
 
     fn dial_failed(&mut self, now: Instant, target: &TargetKey, error: &LinkError) {
