@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use meshwork_api::model::{ConnectionState, Connections, Paths, Peers, Status};
+use meshwork_api::model::{ConnectionState, Connections, Direction, Paths, Peers, Status};
 use meshwork_lab::{Host, Lab, Look, Ping, eventually};
 
 const OTHER_SECRET: &str = "7777777777777777777777777777777777777777777777777777777777777777";
@@ -20,11 +20,12 @@ fn hosts_with_different_secrets_exchange_nothing_but_refusals() {
 
     let capture = lab.capture("refusals", "").unwrap();
     outside.start().unwrap();
-    let tried = |connections: &Connections| {
-        let refused = |state| matches!(state, ConnectionState::Retrying | ConnectionState::Failed);
-        connections.connections.iter().any(|connection| refused(connection.state) && !connection.reason.is_empty())
-    };
-    wait_for(outside, "an attempt that was refused", |host| Ok(tried(&host.get("/v1/connections")?)));
+    for (host, direction) in [(inside, Direction::Inbound), (outside, Direction::Outbound)] {
+        wait_for(host, "a refusal for want of the secret", |host| {
+            let refused = refusals(&host.get("/v1/connections")?, direction).any(|reason| reason.contains("secret"));
+            Ok(refused && host.get::<Status>("/v1/status")?.drops.get("bad_secret").is_some_and(|count| *count > 0))
+        });
+    }
 
     for host in [inside, outside] {
         let connections: Connections = host.get("/v1/connections").unwrap();
@@ -48,6 +49,12 @@ fn hosts_with_different_secrets_exchange_nothing_but_refusals() {
     assert_eq!(packets.iter().find(strange), None, "nothing but attempts on the one port");
     let attempt = |packet: &meshwork_lab::pcap::Packet| packet.ip.is_some_and(|ip| ip.udp_ports == Some((6783, 6783)));
     assert!(packets.iter().any(attempt), "the capture shows the attempts");
+}
+
+fn refusals(connections: &Connections, direction: Direction) -> impl Iterator<Item = &str> {
+    let failed = |state| matches!(state, ConnectionState::Retrying | ConnectionState::Failed);
+    let of = connections.connections.iter().filter(move |link| link.direction == direction && failed(link.state));
+    of.map(|link| link.reason.as_str())
 }
 
 fn wait_for(host: &Host, what: &str, holds: impl Fn(&Host) -> meshwork_lab::Result<bool>) {

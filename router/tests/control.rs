@@ -100,7 +100,10 @@ async fn who_dials_with_another_secret_learns_why_it_is_refused() {
     one.dial(&other);
     let LinkEvent::DialFailed(_, error) = one.event().await else { panic!("a stranger was admitted") };
     assert!(error.to_string().contains("does not know our secret"), "{error}");
-    assert_eq!(other.endpoint.refused(), (1, 0));
+    assert_eq!((one.endpoint.refused(), other.endpoint.refused()), ((1, 0), (1, 0)));
+    let callers = other.endpoint.refused_callers();
+    assert!(callers.len() == 1 && callers[0].reason.contains("secret"), "{callers:?}");
+    assert_eq!(callers[0].address, one.host.socket.local_address());
 }
 
 #[tokio::test]

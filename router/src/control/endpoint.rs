@@ -1,9 +1,9 @@
 //! Dials and accepts control links.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use meshwork_identity::{Identity, KeyId, Secrets};
 use meshwork_sys::udp::UdpSocket;
@@ -12,6 +12,7 @@ use quinn::{ClientConfig, ConnectionError, Endpoint, Incoming, TokioRuntime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::callers::{RefusedCaller, RefusedCallers};
 use super::dialer::TargetKey;
 use super::link::{self, ADMISSION_TIMEOUT, Direction, LinkError, LinkEvent, LinkId, Local};
 use super::socket::{ControlQueue, SharedSocket};
@@ -40,6 +41,7 @@ struct Shared {
     next_link: AtomicU64,
     in_admission: AtomicUsize,
     refused: Refusals,
+    callers: Mutex<RefusedCallers>,
 }
 
 /// Links refused since the start.
@@ -75,6 +77,7 @@ impl ControlEndpoint {
             next_link: AtomicU64::new(1),
             in_admission: AtomicUsize::new(0),
             refused: Refusals::default(),
+            callers: Mutex::default(),
         });
         tokio::spawn(accept(endpoint.clone(), Arc::clone(&shared)));
         Ok(Self { endpoint, client: configs.client, shared })
@@ -115,6 +118,11 @@ impl ControlEndpoint {
         (refused.secret.load(Ordering::Relaxed), refused.other.load(Ordering::Relaxed))
     }
 
+    /// Who called and was refused lately.
+    pub fn refused_callers(&self) -> Vec<RefusedCaller> {
+        self.shared.callers().lately(Instant::now())
+    }
+
     /// Closes every link and waits until the other sides were told.
     pub async fn close(&self) {
         self.endpoint.close(0u32.into(), b"");
@@ -141,10 +149,25 @@ impl Shared {
     fn count(&self, error: &LinkError) {
         use meshwork_identity::admission::Refused;
         match error {
-            LinkError::Refused(Refused::WrongSecret) => &self.refused.secret,
+            LinkError::Refused(Refused::WrongSecret) | LinkError::Rejected(Refused::WrongSecret) => {
+                &self.refused.secret
+            }
             _ => &self.refused.other,
         }
         .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Keeps what people should know of a caller. Whoever never finished a handshake may have called from anybody's
+    /// address, and is only counted.
+    fn note_refused(&self, address: SocketAddr, error: &LinkError) {
+        if !matches!(error, LinkError::Connection(_) | LinkError::Slow) {
+            self.callers().refused(Instant::now(), address, error.to_string());
+        }
+    }
+
+    fn callers(&self) -> MutexGuard<'_, RefusedCallers> {
+        // Each change of it is whole.
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -204,11 +227,13 @@ async fn admit(incoming: Incoming, shared: Arc<Shared>) {
     shared.in_admission.fetch_sub(1, Ordering::Relaxed);
     match admission {
         Ok(admission) => {
+            shared.callers().admitted(address);
             let id = shared.next_link();
             link::run(id, Direction::Inbound, None, admission, shared.events.clone()).await;
         }
         Err(error) => {
             shared.count(&error);
+            shared.note_refused(address, &error);
             tracing::debug!(%address, %error, "refused a control link");
         }
     }

@@ -105,13 +105,16 @@ pub enum LinkError {
     Connect(#[from] quinn::ConnectError),
     /// QUIC ended.
     #[error("{}", explain(.0))]
-    Connection(#[from] ConnectionError),
+    Connection(ConnectionError),
     /// The stream ended or was misused.
     #[error("{0}")]
     Framing(#[from] FramingError),
-    /// One side refused the other.
+    /// This side refused the other.
     #[error("refused: {0}")]
     Refused(#[from] Refused),
+    /// The other side refused this one, or says so: a claim without proof.
+    #[error("refused: {0}")]
+    Rejected(Refused),
     /// The other side did not finish the proof in time.
     #[error("no proof of the secret within {} s: is it a meshwork node?", ADMISSION_TIMEOUT.as_secs())]
     Slow,
@@ -129,14 +132,20 @@ pub enum LinkError {
     Closed(&'static str),
 }
 
-/// Names a refusal that the other side closed with.
+/// A refusal that the other side closed with is one of ours to count and to show.
+impl From<ConnectionError> for LinkError {
+    fn from(error: ConnectionError) -> Self {
+        let code = match &error {
+            ConnectionError::ApplicationClosed(close) => u32::try_from(close.error_code.into_inner()).ok(),
+            _ => None,
+        };
+        code.and_then(Refused::from_code).map_or(Self::Connection(error), Self::Rejected)
+    }
+}
+
 fn explain(error: &ConnectionError) -> String {
     match error {
-        ConnectionError::ApplicationClosed(close) => {
-            let code = u32::try_from(close.error_code.into_inner()).unwrap_or(u32::MAX);
-            Refused::from_code(code)
-                .map_or_else(|| "the other side closed the link".to_owned(), |r| format!("refused: {r}"))
-        }
+        ConnectionError::ApplicationClosed(_) => "the other side closed the link".to_owned(),
         ConnectionError::TimedOut => "no answer: check that meshd runs there and UDP passes".to_owned(),
         ConnectionError::Reset => "the other side restarted".to_owned(),
         other => other.to_string(),

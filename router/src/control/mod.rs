@@ -4,6 +4,7 @@
 //! the node's one actor and takes frames from it. Nothing received on a connection is believed, and no event is sent,
 //! before both sides proved the secret. [`dialer`] decides, without IO, whom to dial and when.
 
+mod callers;
 pub mod dialer;
 mod endpoint;
 mod framing;
@@ -12,6 +13,7 @@ mod reset;
 mod socket;
 mod tls;
 
+pub use callers::RefusedCaller;
 pub use endpoint::{ControlEndpoint, EndpointError};
 pub use link::{Direction, LinkError, LinkEvent, LinkId, LinkSender, Outgoing};
 pub use socket::{ControlQueue, QueueSink};

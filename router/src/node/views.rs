@@ -18,8 +18,8 @@ use meshwork_wire::PeerId;
 use meshwork_wire::record::{Encryption, PeerRecord};
 
 use super::Node;
-use crate::control::Direction;
 use crate::control::dialer::{TargetKey, TargetState, TargetStatus};
+use crate::control::{Direction, RefusedCaller};
 use crate::kernel::{GATEWAY4, GATEWAY6, POD_LINK_PREFIX};
 
 /// Name of the host end of a pod's link: `mw` and 11 hex digits of a hash of sandbox and interface.
@@ -256,7 +256,8 @@ impl Node {
         });
         let established: Vec<_> = established.collect();
         let waiting = self.dialer.status().filter_map(|target| self.waiting(now, &records, target));
-        let connections = established.into_iter().chain(waiting).collect();
+        let refused = self.parts.control.refused_callers().into_iter().map(|caller| refused(now, caller));
+        let connections = established.into_iter().chain(waiting).chain(refused).collect();
         Connections { api: API_VERSION, connections }
     }
 
@@ -416,6 +417,21 @@ impl Node {
         let view = self.parts.allocator.view();
         let named = |lease: &&Lease| lease.name.sandbox == sandbox && lease.name.interface == interface;
         view.leases.iter().find(named).map(|lease| self.lease_model(lease))
+    }
+}
+
+/// Somebody who called and was refused, as a connection that failed.
+fn refused(now: Instant, caller: RefusedCaller) -> Connection {
+    Connection {
+        peer: None,
+        nickname: String::new(),
+        address: caller.address.to_string(),
+        direction: DirectionModel::Inbound,
+        state: ConnectionState::Failed,
+        reason: caller.reason,
+        age_s: age(now, caller.since),
+        rtt_us: None,
+        retry_in_s: None,
     }
 }
 
