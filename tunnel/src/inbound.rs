@@ -47,7 +47,7 @@ pub(crate) fn run(shared: &Shared, control: Box<dyn ControlSink>) -> io::Result<
             continue;
         }
         patience.reset();
-        let table = shared.table.load();
+        let table = shared.decider.table();
         for arrival in batch.arrivals() {
             receiver.handle(&table, arrival);
         }

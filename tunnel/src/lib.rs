@@ -4,11 +4,13 @@
 //! - [`Tunnel`]: three threads around one TUN device and one UDP socket
 //! - [`Desired`]: what a node wants of its tunnel, always given whole
 //!
-//! Inside, `machine` decides about handshakes, probes and endpoints without any IO, clock or randomness of its own;
+//! Inside, `machine` decides about handshakes, probes and endpoints without any IO, clock or randomness of its own, and
+//! `decider` lets threads share it;
 //! `noise` makes and reads handshake messages; `session` seals and opens; `outbound` and `inbound` carry packets.
 
 mod coalesce;
 mod config;
+mod decider;
 mod drops;
 pub mod header;
 mod inbound;

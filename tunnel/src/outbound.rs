@@ -81,7 +81,7 @@ fn carry(shared: &Shared, sealer: &mut Sealer<'_>, read: &mut [u8]) {
     let Some((_, destination)) = packet::addresses(packet) else {
         return shared.drops.add(Drop::Malformed, 1);
     };
-    let table = shared.table.load();
+    let table = shared.decider.table();
     let Some(peer) = table.routes.owner(destination) else {
         return shared.drops.add(Drop::NoRoute, 1);
     };

@@ -2,21 +2,20 @@
 
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use meshwork_sys::tun::Tun;
 use meshwork_sys::udp::UdpSocket;
 use meshwork_sys::wake::Wake;
 use meshwork_wire::PeerId;
 
+use crate::decider::Decider;
 use crate::drops::{Drop, Drops};
-use crate::machine::{Machine, Output};
+use crate::machine::Output;
 use crate::outbound::Sealer;
 use crate::peer::Endpoint;
-use crate::table::Table;
 
 /// Handshake messages that may wait. Anyone can send them, so they leave room in the queue for what sessions have to say.
 const MOST_HANDSHAKES: usize = 256;
@@ -44,7 +43,7 @@ pub(crate) enum Notice {
     },
     Wanted(PeerId),
     Used(PeerId),
-    /// The deadline may have changed, or it is time to stop.
+    /// There is something to carry out, the deadline may have changed, or it is time to stop.
     Look,
 }
 
@@ -53,9 +52,8 @@ pub(crate) struct Shared {
     pub(crate) tun: Tun,
     pub(crate) socket: Arc<UdpSocket>,
     pub(crate) drops: Drops,
-    pub(crate) table: ArcSwap<Table>,
     pub(crate) wake: Wake,
-    pub(crate) machine: Mutex<Machine>,
+    pub(crate) decider: Decider,
     pub(crate) beginning: Instant,
     pub(crate) stopping: AtomicBool,
     pub(crate) notices: SyncSender<Notice>,
@@ -98,20 +96,6 @@ impl Shared {
         self.socket.send_segments(to.address, to.source, &[IoSlice::new(datagram)], datagram.len())
     }
 
-    /// Lets the machine decide, and does what it says.
-    pub(crate) fn drive<T>(&self, decide: impl FnOnce(&mut Machine, Instant) -> T) -> T {
-        let mut machine = self.machine.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = decide(&mut machine, Instant::now());
-        // The table first: an answer may be used before the send returns.
-        if let Some(table) = machine.take_table() {
-            self.table.store(Arc::new(table));
-        }
-        while let Some(output) = machine.poll_output() {
-            self.perform(output);
-        }
-        result
-    }
-
     fn perform(&self, output: Output) {
         match output {
             Output::Send { to, datagram } => {
@@ -134,24 +118,24 @@ impl Shared {
         }
     }
 
-    /// The handshake thread: timers and everything that costs a Diffie-Hellman.
+    /// The handshake thread: timers, everything that costs a Diffie-Hellman, and everything that is to be sent.
     pub(crate) fn run_handshakes(&self, notices: &Receiver<Notice>) {
         while !self.is_stopping() {
-            let deadline = self.machine.lock().unwrap_or_else(PoisonError::into_inner).deadline();
-            let notice = match deadline {
-                None => notices.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => notices.recv_timeout(deadline.saturating_duration_since(Instant::now())),
-            };
-            match notice {
-                Ok(notice) => self.handle(notice),
-                Err(RecvTimeoutError::Timeout) => self.drive(Machine::handle_deadline),
-                Err(RecvTimeoutError::Disconnected) => return,
+            match self.decider.next_notice(notices, &mut |output| self.perform(output)) {
+                Ok(Some(notice)) => self.handle(notice),
+                Ok(None) => {}
+                Err(_) => return,
             }
         }
     }
 
+    /// Does what was decided when the handshake thread has ended.
+    pub(crate) fn carry_out_last(&self) {
+        self.decider.carry_out(&mut |output| self.perform(output));
+    }
+
     fn handle(&self, notice: Notice) {
-        self.drive(|machine, now| match notice {
+        self.decider.decide(|machine, now| match notice {
             Notice::Handshake { datagram, from } => {
                 self.handshakes.fetch_sub(1, Relaxed);
                 if let Err(reason) = machine.handle_handshake(&datagram, from, now) {

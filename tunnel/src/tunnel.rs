@@ -6,7 +6,7 @@ use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -18,6 +18,7 @@ use meshwork_sys::wake::Wake;
 use meshwork_wire::PeerId;
 
 use crate::config::{ControlSink, Desired, PathStatus, TunnelConfig, TunnelError};
+use crate::decider::Decider;
 use crate::machine::Machine;
 use crate::shared::{Notice, Shared};
 use crate::{inbound, outbound};
@@ -53,9 +54,8 @@ impl Tunnel {
             tun,
             socket,
             drops: Default::default(),
-            table: Default::default(),
             wake: Wake::new()?,
-            machine: Mutex::new(Machine::new(config, randomness, beginning)),
+            decider: Decider::new(Machine::new(config, randomness, beginning)),
             beginning,
             stopping: AtomicBool::new(false),
             notices,
@@ -73,20 +73,20 @@ impl Tunnel {
 
     /// Makes the tunnel what `desired` says: peers that stay keep their sessions.
     pub fn configure(&self, desired: Desired) {
-        self.shared.drive(|machine, now| machine.configure(desired, now));
+        self.shared.decider.decide(|machine, now| machine.configure(desired, now));
         self.look();
     }
 
     /// Replaces the accepted secrets. Sessions made under one that is no longer accepted close.
     pub fn set_secrets(&self, secrets: Secrets) {
-        self.shared.drive(|machine, now| machine.set_secrets(&secrets, now));
+        self.shared.decider.decide(|machine, now| machine.set_secrets(&secrets, now));
         self.look();
     }
 
     /// The encrypted path to each peer.
     #[must_use]
     pub fn paths(&self) -> Vec<PathStatus> {
-        self.shared.machine.lock().unwrap_or_else(PoisonError::into_inner).paths(Instant::now())
+        self.shared.decider.decide(|machine, now| machine.paths(now))
     }
 
     /// The encrypted path to one peer.
@@ -122,7 +122,8 @@ impl Tunnel {
         Ok(())
     }
 
-    /// Lets the handshake thread find its new deadline. If its queue is full it does so anyway.
+    /// Lets the handshake thread carry out what was decided and find its new deadline. If its queue is full it does so
+    /// anyway.
     fn look(&self) {
         let _ = self.shared.notices.try_send(Notice::Look);
     }
@@ -139,7 +140,8 @@ impl Drop for Tunnel {
             }
         }
         // Peers and their sessions hold each other: taking the paths away lets them go, and their keys.
-        self.shared.drive(|machine, now| machine.configure(Desired::default(), now));
+        self.shared.decider.decide(|machine, now| machine.configure(Desired::default(), now));
+        self.shared.carry_out_last();
     }
 }
 

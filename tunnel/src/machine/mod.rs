@@ -82,7 +82,7 @@ impl Machine {
             initiations: 0,
             outputs: VecDeque::new(),
             routes: Arc::default(),
-            changed: false,
+            changed: true,
         }
     }
 
