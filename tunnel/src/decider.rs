@@ -21,9 +21,8 @@ pub(crate) struct Decider {
 }
 
 impl Decider {
-    pub(crate) fn new(mut machine: Machine) -> Self {
-        let table = machine.take_table().unwrap_or_default();
-        Self { machine: Mutex::new(machine), table: ArcSwap::from_pointee(table) }
+    pub(crate) fn new(machine: Machine) -> Self {
+        Self { table: ArcSwap::from_pointee(machine.table()), machine: Mutex::new(machine) }
     }
 
     /// What the packet threads work from now.

@@ -14,6 +14,7 @@ use crate::config::ControlSink;
 use crate::drops::Drop;
 use crate::header::{FLAG_PARTIAL_CHECKSUM, HEADER_LEN, Header, PacketType, is_ours};
 use crate::machine::{answer, answer_endpoint, read_answer, read_question};
+use crate::noise::vouched;
 use crate::outbound::Patience;
 use crate::packet::{Transport, addresses};
 use crate::peer::Endpoint;
@@ -23,8 +24,6 @@ use crate::table::Table;
 
 /// Runs of 64 KB that one call receives: together they stay in the processor's cache until they are written.
 const RUNS: usize = 4;
-/// Longer than any handshake message.
-const HANDSHAKE_MAX: usize = 256;
 
 /// An opened inner packet: where it lies in its run.
 #[derive(Debug, Clone, Copy)]
@@ -123,7 +122,9 @@ impl Receiver<'_> {
         let header = Header::read(segment).ok_or(Drop::Malformed)?;
         match header.kind {
             PacketType::Data | PacketType::Probe => {}
-            PacketType::Initiation | PacketType::Response if segment.len() <= HANDSHAKE_MAX => {
+            // Members' only: the queue holds few, and strangers must not take their places.
+            PacketType::Initiation | PacketType::Response => {
+                vouched(header, segment, table.local, &table.secrets)?;
                 self.shared.notify(Notice::Handshake { datagram: (&*segment).into(), from });
                 return Ok(None);
             }

@@ -176,18 +176,8 @@ impl Initiating {
         self.key_id
     }
 
-    /// Reads the answer. A wrong one leaves this waiting for the right one.
-    pub(crate) fn read_response(
-        &mut self,
-        header: Header,
-        datagram: &[u8],
-        secret: &SecretKeys,
-        local: PeerId,
-    ) -> Result<Keys, Drop> {
-        if datagram.len() != RESPONSE_LEN {
-            return Err(Drop::Malformed);
-        }
-        secret.verify(local, datagram)?;
+    /// Reads an answer that is [`vouched`] for. A wrong one leaves this waiting for the right one.
+    pub(crate) fn read_response(&mut self, header: Header, datagram: &[u8]) -> Result<Keys, Drop> {
         let noise = datagram.get(HEADER_LEN..HEADER_LEN + NOISE_SECOND_LEN).ok_or(Drop::Malformed)?;
         self.state.read_message(noise, &mut []).map_err(|_| Drop::Forged)?;
         let (send, receive) = self.state.dangerously_get_raw_split();
@@ -224,12 +214,8 @@ impl Received {
         secrets: &[SecretKeys],
         random: [u8; 32],
     ) -> Result<Self, Drop> {
-        if datagram.len() != INITIATION_LEN {
-            return Err(Drop::Malformed);
-        }
         let cipher = Cipher::from_number(header.flags).ok_or(Drop::Malformed)?;
-        let secret = find_secret(header, secrets)?;
-        secret.verify(local.peer_id(), datagram)?;
+        let secret = vouched(header, datagram, local.peer_id(), secrets)?;
         if header.counter as u32 != incarnation.0 as u32 {
             return Err(Drop::Stale);
         }
@@ -288,8 +274,52 @@ impl Received {
     }
 }
 
-/// The accepted secret that a handshake message hints at.
-pub(crate) fn find_secret(header: Header, secrets: &[SecretKeys]) -> Result<&SecretKeys, Drop> {
+/// The accepted secret whose holder made this handshake message for `reader`. It costs one MAC, and what does not pass
+/// costs nothing more.
+pub(crate) fn vouched<'a>(
+    header: Header,
+    datagram: &[u8],
+    reader: PeerId,
+    secrets: &'a [SecretKeys],
+) -> Result<&'a SecretKeys, Drop> {
+    let length = match header.kind {
+        PacketType::Initiation => INITIATION_LEN,
+        PacketType::Response => RESPONSE_LEN,
+        _ => return Err(Drop::Malformed),
+    };
+    if datagram.len() != length {
+        return Err(Drop::Malformed);
+    }
     let hint = ((header.counter >> 32) as u32).to_be_bytes();
-    secrets.iter().find(|secret| secret.key_id == hint).ok_or(Drop::BadSecret)
+    let secret = secrets.iter().find(|secret| secret.key_id == hint).ok_or(Drop::BadSecret)?;
+    secret.verify(reader, datagram)?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(byte: u8) -> SecretKeys {
+        SecretKeys::new(&Secret::generate([byte; 32]))
+    }
+
+    #[test]
+    fn only_who_knows_the_secret_is_vouched_for_and_only_to_the_reader_meant() {
+        let (caller, callee) = (Identity::from_seed([1; 32]), Identity::from_seed([2; 32]));
+        let run = Incarnation(1);
+        let to = Callee { id: callee.peer_id(), noise_key: callee.noise_public(), incarnation: run };
+        let (ours, cipher) = (secret(7), Cipher::Aes256Gcm);
+        let (_, message) = Initiating::start(&caller, &to, &ours, cipher, (run, 1), 9, [3; 32]).unwrap();
+        let look = |message: &[u8], reader: PeerId, secrets: &[SecretKeys]| {
+            vouched(Header::read(message).unwrap(), message, reader, secrets).map(|secret| secret.key_id)
+        };
+        assert_eq!(look(&message, callee.peer_id(), &[secret(8), secret(7)]), Ok(ours.key_id));
+        assert_eq!(look(&message, callee.peer_id(), &[secret(8)]), Err(Drop::BadSecret));
+        assert_eq!(look(&message, caller.peer_id(), &[secret(7)]), Err(Drop::Forged));
+        assert_eq!(look(&message[..message.len() - 1], callee.peer_id(), &[secret(7)]), Err(Drop::Malformed));
+        let mut guessed = message.clone();
+        guessed[INITIATION_LEN - 2 * MAC_LEN] ^= 1;
+        assert_eq!(look(&guessed, callee.peer_id(), &[secret(7)]), Err(Drop::Forged));
+    }
 }

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use meshwork_wire::PeerId;
 use prefix_trie::PrefixMap;
 
+use crate::noise::SecretKeys;
 use crate::peer::Peer;
 use crate::session::Session;
 
@@ -45,9 +47,10 @@ impl Routes {
     }
 }
 
-/// Routes, and sessions by our index.
-#[derive(Default)]
+/// Routes, sessions by our index, and what tells members' handshakes from strangers'.
 pub(crate) struct Table {
     pub(crate) routes: Arc<Routes>,
     pub(crate) sessions: BTreeMap<u32, Arc<Session>>,
+    pub(crate) local: PeerId,
+    pub(crate) secrets: Arc<[SecretKeys]>,
 }

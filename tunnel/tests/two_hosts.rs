@@ -214,3 +214,24 @@ fn a_deleted_device_is_a_failure_that_is_told() {
     wait_until("the failure is known", || tunnel.failure().is_some());
     tunnel.stop();
 }
+
+#[test]
+fn strangers_take_no_place_in_the_queue_of_handshakes() {
+    const FLOOD: u64 = 5000;
+    let hosts = Hosts::new("flood");
+    let tunnel = hosts.start(0, "[::]:6783", "10.99.0.2:6783", 7);
+    let stranger = NetNs::open(netns::path(&hosts.names[1])).unwrap();
+    let stranger = stranger.run(|| std::net::UdpSocket::bind("10.99.0.2:0").unwrap()).unwrap();
+    // The right length and beginning, the hint of our secret, and no MAC of it.
+    let mut message = [0; 160];
+    message[..4].copy_from_slice(&[1, 1, 1, 0]);
+    message[8..12].copy_from_slice(&Secret::generate([7; 32]).key_id());
+    let refused = |reason| tunnel.drops()[reason];
+    for sent in 1..=FLOOD {
+        stranger.send_to(&message, "10.99.0.1:6783").unwrap();
+        if sent % 500 == 0 {
+            wait_until("the strangers are refused", || refused("forged") + refused("queue_full") >= sent);
+        }
+    }
+    assert_eq!((refused("forged"), refused("queue_full")), (FLOOD, 0));
+}

@@ -84,6 +84,8 @@ pub(super) struct Contact {
     pub(super) reason: String,
     /// Since when answers have been asked for without a break.
     asked: Option<Instant>,
+    /// The deadline that the machine knows.
+    noted_deadline: Option<Instant>,
     pub(super) dead: bool,
 }
 
@@ -104,6 +106,7 @@ impl Contact {
             probes: Probes::default(),
             reason: "no traffic yet".to_owned(),
             asked: None,
+            noted_deadline: None,
             dead: false,
         }
     }
@@ -113,6 +116,16 @@ impl Contact {
         let pending = self.pending.iter().map(|pending| pending.since + PENDING_AGE);
         let attempt = self.attempt.iter().map(|attempt| attempt.retry_at);
         ages.chain(pending).chain(attempt).chain(self.watch_at).min()
+    }
+
+    /// The deadline that the machine knew, and the one that it knows from now on.
+    pub(super) fn note_deadline(&mut self) -> (Option<Instant>, Option<Instant>) {
+        let deadline = self.deadline();
+        (std::mem::replace(&mut self.noted_deadline, deadline), deadline)
+    }
+
+    pub(super) const fn noted_deadline(&self) -> Option<Instant> {
+        self.noted_deadline
     }
 
     /// Starts to look after the peer's liveness, if nobody does.

@@ -16,7 +16,7 @@ mod probes;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,7 +29,7 @@ use meshwork_wire::PeerId;
 use crate::config::{Desired, PathStatus, TunnelConfig, TunnelPeer};
 use crate::drops::Drop;
 use crate::header::{Header, PacketType};
-use crate::noise::{Callee, Initiating, Received, SecretKeys, find_secret};
+use crate::noise::{Callee, Initiating, Received, SecretKeys, vouched};
 use crate::peer::{Endpoint, Path, Peer};
 use crate::session::{Cipher, Keys, Session};
 use crate::table::{Routes, Table};
@@ -53,7 +53,7 @@ pub(crate) type Randomness = Box<dyn FnMut(&mut [u8]) + Send>;
 /// The state machine of all sessions of one node.
 pub(crate) struct Machine {
     config: TunnelConfig,
-    secrets: Vec<SecretKeys>,
+    secrets: Arc<[SecretKeys]>,
     randomness: Randomness,
     beginning: Instant,
     local: Vec<IpNet>,
@@ -65,6 +65,8 @@ pub(crate) struct Machine {
     outputs: VecDeque<Output>,
     routes: Arc<Routes>,
     changed: bool,
+    /// The deadline of each contact that has one.
+    deadlines: BTreeSet<(Instant, PeerId)>,
 }
 
 impl Machine {
@@ -82,7 +84,8 @@ impl Machine {
             initiations: 0,
             outputs: VecDeque::new(),
             routes: Arc::default(),
-            changed: true,
+            changed: false,
+            deadlines: BTreeSet::new(),
         }
     }
 
@@ -98,21 +101,46 @@ impl Machine {
 
     /// The packet threads' new table, if it differs from the last one taken.
     pub(crate) fn take_table(&mut self) -> Option<Table> {
-        std::mem::take(&mut self.changed)
-            .then(|| Table { routes: self.routes.clone(), sessions: self.sessions.clone() })
+        std::mem::take(&mut self.changed).then(|| self.table())
+    }
+
+    /// What the packet threads are to work from.
+    pub(crate) fn table(&self) -> Table {
+        Table {
+            routes: self.routes.clone(),
+            sessions: self.sessions.clone(),
+            local: self.config.identity.peer_id(),
+            secrets: self.secrets.clone(),
+        }
     }
 
     /// When [`Self::handle_deadline`] is to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.contacts.values().filter_map(Contact::deadline).min()
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// Does what has become due.
     pub(crate) fn handle_deadline(&mut self, now: Instant) {
-        let due = |contact: &Contact| contact.deadline().is_some_and(|deadline| deadline <= now);
-        let peers: Vec<PeerId> = self.contacts.iter().filter(|(_, contact)| due(contact)).map(|(id, _)| *id).collect();
+        let due = self.deadlines.iter().take_while(|(at, _)| *at <= now);
+        let peers: Vec<PeerId> = due.map(|(_, id)| *id).collect();
         for id in peers {
             self.act(id, now);
+        }
+    }
+
+    /// Notes anew when a contact has to be looked after. To be called after every change of what that depends on.
+    fn note_deadline(&mut self, id: PeerId) {
+        let contact = self.contacts.get_mut(&id);
+        let Some((noted, deadline)) = contact.map(|contact| contact.note_deadline()) else { return };
+        if noted != deadline {
+            self.deadlines.extend(deadline.map(|at| (at, id)));
+            self.forget_deadline(id, noted);
+        }
+    }
+
+    fn forget_deadline(&mut self, id: PeerId, noted: Option<Instant>) {
+        if let Some(at) = noted {
+            self.deadlines.remove(&(at, id));
         }
     }
 
@@ -143,12 +171,14 @@ impl Machine {
     /// Takes on other secrets. What was made under one that is gone closes, and begins anew where it was in use.
     pub(crate) fn set_secrets(&mut self, secrets: &Secrets, now: Instant) {
         self.secrets = secrets.iter().map(SecretKeys::new).collect();
+        self.changed = true;
         let accepted: Vec<_> = self.secrets.iter().map(|secret| secret.key_id).collect();
         let ids: Vec<PeerId> = self.contacts.keys().copied().collect();
         for id in ids {
             let Some(contact) = self.contacts.get_mut(&id) else { continue };
             let in_use = contact.current.is_some();
             let closed = contact.close_where(|key_id| !accepted.contains(&key_id));
+            self.note_deadline(id);
             if closed.is_empty() {
                 continue;
             }
@@ -221,6 +251,7 @@ impl Machine {
             return;
         }
         contact.watch(now);
+        self.note_deadline(session.peer.id);
         self.probe(session.peer.id, from, true, now);
     }
 
@@ -256,18 +287,18 @@ impl Machine {
         }
         self.sessions.insert(index, session);
         self.changed = true;
+        self.note_deadline(id);
     }
 
     fn handle_response(&mut self, header: Header, datagram: &[u8], from: Endpoint, now: Instant) -> Result<(), Drop> {
         let id = *self.attempts.get(&header.index).ok_or(Drop::UnknownSession)?;
-        let secret = find_secret(header, &self.secrets)?;
+        let secret = vouched(header, datagram, self.config.identity.peer_id(), &self.secrets)?;
         let contact = self.contacts.get_mut(&id).ok_or(Drop::UnknownPeer)?;
         let attempt = contact.attempt.as_mut().ok_or(Drop::UnknownSession)?;
         if attempt.noise.key_id() != secret.key_id {
             return Err(Drop::BadSecret);
         }
-        let local = self.config.identity.peer_id();
-        let keys = attempt.noise.read_response(header, datagram, secret, local)?;
+        let keys = attempt.noise.read_response(header, datagram)?;
         let index = header.index;
         let endpoint = proven(attempt.endpoint, from);
         self.abandon_attempt(id);
@@ -302,6 +333,7 @@ impl Machine {
             self.sessions.remove(&displaced.local_index);
         }
         self.changed = true;
+        self.note_deadline(id);
         self.reopen(id);
     }
 
@@ -342,6 +374,7 @@ impl Machine {
     fn remove(&mut self, id: PeerId) {
         self.abandon_attempt(id);
         let Some(mut contact) = self.contacts.remove(&id) else { return };
+        self.forget_deadline(id, contact.noted_deadline());
         self.callers.retain(|_, caller| *caller != id);
         let closed = contact.close_where(|_| true);
         self.forget(&closed);
@@ -361,6 +394,11 @@ impl Machine {
 
     /// Everything that may be due for one peer.
     fn act(&mut self, id: PeerId, now: Instant) {
+        self.look_after(id, now);
+        self.note_deadline(id);
+    }
+
+    fn look_after(&mut self, id: PeerId, now: Instant) {
         self.expire(id, now);
         let milliseconds = self.milliseconds(now);
         let Some(contact) = self.contacts.get_mut(&id) else { return };
@@ -445,12 +483,14 @@ impl Machine {
         let retry_at = now + contact.patience() + jitter;
         contact.attempt = Some(Attempt { noise, index, endpoint, began: now, retry_at });
         self.attempts.insert(index, id);
+        self.note_deadline(id);
         self.outputs.push_back(Output::Send { to: endpoint, datagram });
     }
 
     fn abandon_attempt(&mut self, id: PeerId) {
         if let Some(attempt) = self.contacts.get_mut(&id).and_then(|contact| contact.attempt.take()) {
             self.attempts.remove(&attempt.index);
+            self.note_deadline(id);
         }
     }
 

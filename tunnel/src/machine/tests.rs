@@ -166,6 +166,8 @@ impl Pair {
     }
 
     fn collect(&mut self, node: usize) {
+        let machine = &self.nodes[node].machine;
+        assert_eq!(machine.deadline(), machine.contacts.values().filter_map(Contact::deadline).min());
         while let Some(output) = self.nodes[node].machine.poll_output() {
             match output {
                 Output::Send { to, datagram } => self.launch(self.places[node], to.address, datagram),
