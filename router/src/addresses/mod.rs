@@ -2,8 +2,10 @@
 //!
 //! [`worker`] runs the state machine of `meshwork_ipam`: it decides, makes the decision durable, applies it, and only
 //! then lets its effects out. So an answer that was given is always on disk, and a slow disk delays leases but no
-//! heartbeat. [`Allocator`] is the handle that everyone else holds.
+//! heartbeat: nobody else writes to it. [`Allocator`] is the handle that everyone else holds.
 
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::collections::BTreeMap;
@@ -53,7 +55,7 @@ pub struct View {
 pub struct Allocator {
     requests: SyncSender<Request>,
     view: Arc<ArcSwap<View>>,
-    state: Arc<NodeState>,
+    targets: Arc<[String]>,
 }
 
 impl Allocator {
@@ -62,12 +64,15 @@ impl Allocator {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(ipam: Ipam, state: NodeState, events: mpsc::UnboundedSender<AddressEvent>) -> std::io::Result<Self> {
+        let targets = state.targets().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read the remembered targets");
+            Vec::new()
+        });
         let (requests, receiver) = std::sync::mpsc::sync_channel(REQUESTS);
         let view = Arc::new(ArcSwap::from_pointee(worker::view(&ipam)));
-        let state = Arc::new(state);
-        let worker = Worker::new(ipam, Arc::clone(&state), events, Arc::clone(&view));
+        let worker = Worker::new(ipam, state, events, Arc::clone(&view));
         std::thread::Builder::new().name("allocator".into()).spawn(move || worker.run(&receiver))?;
-        Ok(Self { requests, view, state })
+        Ok(Self { requests, view, targets: targets.into() })
     }
 
     /// Ownership and leases now.
@@ -118,38 +123,36 @@ impl Allocator {
             .map_err(|_| LeaseError::Storage("the allocator is far behind; try again".into()))
     }
 
-    /// Targets added at run time.
+    /// Targets that were remembered when the thread started.
     #[must_use]
-    pub fn targets(&self) -> Vec<String> {
-        self.state.targets().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot read the remembered targets");
-            Vec::new()
-        })
+    pub fn targets(&self) -> &[String] {
+        &self.targets
     }
 
-    /// Adds one to them.
+    /// Remembers a target over restarts, or no longer.
     ///
     /// # Errors
     /// When the change could not be recorded.
-    pub fn remember_target(&self, target: &str) -> Result<(), StateError> {
-        self.change_targets(|targets| targets.push(target.to_owned()))
+    pub async fn remember_target(&self, target: String, remember: bool) -> Result<(), TargetError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Target { target, remember, reply };
+        self.requests.try_send(request).map_err(|_| TargetError::Busy)?;
+        answer.await.unwrap_or(Err(TargetError::Gone))
     }
+}
 
-    /// Takes one out of them.
-    ///
-    /// # Errors
-    /// When the change could not be recorded.
-    pub fn forget_target(&self, target: &str) -> Result<(), StateError> {
-        self.change_targets(|targets| targets.retain(|known| known != target))
-    }
-
-    fn change_targets(&self, change: impl FnOnce(&mut Vec<String>)) -> Result<(), StateError> {
-        let mut targets = self.state.targets()?;
-        change(&mut targets);
-        targets.sort();
-        targets.dedup();
-        self.state.set_targets(&targets)
-    }
+/// Why a target is not remembered, or not forgotten.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// The disk.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// Too many requests wait.
+    #[error("the allocator is far behind; try again")]
+    Busy,
+    /// The thread has ended.
+    #[error("the daemon is shutting down")]
+    Gone,
 }
 
 fn gone() -> LeaseError {

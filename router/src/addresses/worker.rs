@@ -10,7 +10,7 @@ use meshwork_ipam::{Decision, Effect, Input, Ipam, Lease, LeaseError, LeaseReque
 use meshwork_state::{NodeState, StateError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AddressEvent, View};
+use super::{AddressEvent, TargetError, View};
 
 /// Longest sleep without a timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -20,6 +20,7 @@ pub(super) enum Request {
     Lease { request: LeaseRequest, deadline: Instant, reply: oneshot::Sender<Result<Lease, LeaseError>> },
     Release { sandbox: String, interface: Option<String>, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
     ReleaseUnchanged { lease: Lease, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
+    Target { target: String, remember: bool, reply: oneshot::Sender<Result<(), TargetError>> },
 }
 
 /// Whoever waits under a token.
@@ -30,7 +31,7 @@ enum Reply {
 
 pub(super) struct Worker {
     ipam: Ipam,
-    state: Arc<NodeState>,
+    state: NodeState,
     events: mpsc::UnboundedSender<AddressEvent>,
     view: Arc<ArcSwap<View>>,
     replies: BTreeMap<u64, Reply>,
@@ -45,7 +46,7 @@ pub(super) fn view(ipam: &Ipam) -> View {
 impl Worker {
     pub(super) fn new(
         ipam: Ipam,
-        state: Arc<NodeState>,
+        state: NodeState,
         events: mpsc::UnboundedSender<AddressEvent>,
         view: Arc<ArcSwap<View>>,
     ) -> Self {
@@ -82,7 +83,19 @@ impl Worker {
                 let token = self.token(Reply::Release(reply));
                 self.decide(Input::ReleaseUnchanged { token, lease });
             }
+            Request::Target { target, remember, reply } => {
+                // Whoever asked may have gone away.
+                let _ = reply.send(self.remember_target(target, remember).map_err(TargetError::from));
+            }
         }
+    }
+
+    fn remember_target(&self, target: String, remember: bool) -> Result<(), StateError> {
+        let mut targets = self.state.targets()?;
+        targets.retain(|known| *known != target);
+        targets.extend(remember.then_some(target));
+        targets.sort();
+        self.state.set_targets(&targets)
     }
 
     fn token(&mut self, reply: Reply) -> u64 {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::errors::ApiError;
 use super::{Services, pods};
+use crate::addresses::TargetError;
 use crate::config::Target;
 
 /// A request's body as JSON, or an error in our own form.
@@ -88,28 +89,23 @@ async fn version() -> Json<VersionInfo> {
 
 async fn connect(State(services): State<Services>, body: Body<TargetModel>) -> Result<Json<Done>, ApiError> {
     let target = target(body)?;
-    services.node.ask(|node| node.connect(target)).await?.map_err(|error| {
-        ApiError::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            "storage",
-            error.to_string(),
-            "the target is tried, but a restart forgets it",
-        )
-    })?;
+    let name = target.to_string();
+    services.node.ask(|node| node.connect(target)).await?;
+    let remembered = services.allocator.remember_target(name, true).await;
+    remembered.map_err(|error| unrecorded(&error, "the target is tried, but a restart forgets it"))?;
     Ok(Json(Done {}))
+}
+
+fn unrecorded(error: &TargetError, consequence: &str) -> ApiError {
+    ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "storage", error.to_string(), consequence)
 }
 
 async fn forget(State(services): State<Services>, body: Body<TargetModel>) -> Result<Json<Done>, ApiError> {
     let target = target(body)?;
     let name = target.to_string();
-    let known = services.node.ask(move |node| node.forget(&target)).await?.map_err(|error| {
-        ApiError::new(
-            StatusCode::INSUFFICIENT_STORAGE,
-            "storage",
-            error.to_string(),
-            "a restart may remember the target",
-        )
-    })?;
+    let known = services.node.ask(move |node| node.forget(&target)).await?;
+    let forgotten = services.allocator.remember_target(name.clone(), false).await;
+    forgotten.map_err(|error| unrecorded(&error, "a restart may remember the target"))?;
     if known {
         Ok(Json(Done {}))
     } else {

@@ -121,7 +121,7 @@ impl Node {
             self.dialer.connect(now, target);
         }
         for text in self.parts.allocator.targets() {
-            match crate::config::Target::parse(&text) {
+            match crate::config::Target::parse(text) {
                 Ok(target) => self.dialer.connect(now, target),
                 Err(error) => tracing::warn!(%error, "a remembered target is of no use"),
             }

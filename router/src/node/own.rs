@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use meshwork_identity::Secrets;
 use meshwork_ipam::{Lease, LeaseRequest, NODE_SANDBOX};
-use meshwork_state::StateError;
 
 use super::{Node, NodeHandle, host_interface};
 use crate::addresses::Allocator;
@@ -69,23 +68,14 @@ impl Node {
         }
     }
 
-    /// Adds a target and remembers it over restarts.
-    ///
-    /// # Errors
-    /// Where it cannot be recorded; it is tried all the same.
-    pub fn connect(&mut self, target: Target) -> Result<(), StateError> {
-        self.dialer.connect(Instant::now(), target.clone());
-        self.parts.allocator.remember_target(&target.to_string())
+    /// Adds a target.
+    pub fn connect(&mut self, target: Target) {
+        self.dialer.connect(Instant::now(), target);
     }
 
     /// Takes a target away; false where there was none.
-    ///
-    /// # Errors
-    /// Where the change cannot be recorded.
-    pub fn forget(&mut self, target: &Target) -> Result<bool, StateError> {
-        let known = self.dialer.forget(target);
-        self.parts.allocator.forget_target(&target.to_string())?;
-        Ok(known)
+    pub fn forget(&mut self, target: &Target) -> bool {
+        self.dialer.forget(target)
     }
 
     /// Puts other secrets in force. Links admitted under one that is no longer accepted end.
