@@ -6,7 +6,7 @@ use std::time::Duration;
 use meshwork_identity::{Identity, Secret, Secrets};
 use meshwork_router::config::Target;
 use meshwork_router::control::dialer::TargetKey;
-use meshwork_router::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkSender, Outgoing, QueueSink};
+use meshwork_router::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkSender, Outgoing, QueueSink, Run};
 use meshwork_sys::udp::{ReceiveBatch, UdpSocket};
 use meshwork_tunnel::ControlSink;
 use meshwork_wire::Incarnation;
@@ -40,9 +40,16 @@ impl Side {
         let (socket, queue) = (Arc::clone(&host.socket), Arc::new(ControlQueue::default()));
         *host.reader.lock().expect("no reader panicked") = Arc::clone(&queue);
         let (sender, events) = mpsc::channel(16);
-        let endpoint =
-            ControlEndpoint::start(&identity, Incarnation(1), secrets(secret), &[seed; 32], socket, queue, sender)
-                .expect("started");
+        let endpoint = ControlEndpoint::start(
+            &identity,
+            Run::begin(Incarnation(1)),
+            secrets(secret),
+            &[seed; 32],
+            socket,
+            queue,
+            sender,
+        )
+        .expect("started");
         Self { identity, endpoint, events, host }
     }
 

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use meshwork_identity::admission::Refused;
 use meshwork_identity::{Identity, KeyId, Secrets};
 use meshwork_sys::udp::UdpSocket;
-use meshwork_wire::Incarnation;
 use quinn::{ClientConfig, ConnectionError, Endpoint, Incoming, TokioRuntime};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use super::dialer::TargetKey;
 use super::link::{self, ADMISSION_TIMEOUT, Direction, LinkError, LinkEvent, LinkId, Local};
 use super::socket::{ControlQueue, SharedSocket};
 use super::tls::{SERVER_NAME, TlsError, quic_configs};
+use super::twin::Run;
 
 /// Connections in admission beyond which a caller must first show that its address is its own (QUIC Retry).
 const RETRY_ABOVE: usize = 16;
@@ -58,7 +59,7 @@ impl ControlEndpoint {
     /// [`TlsError`] where the TLS library does not take our keys, or an IO error of the runtime as such.
     pub fn start(
         identity: &Identity,
-        incarnation: Incarnation,
+        run: Run,
         secrets: Secrets,
         reset_key: &[u8; 32],
         socket: Arc<UdpSocket>,
@@ -69,8 +70,7 @@ impl ControlEndpoint {
         let socket = Arc::new(SharedSocket::new(socket, queue));
         let endpoint =
             Endpoint::new_with_abstract_socket(configs.endpoint, Some(configs.server), socket, Arc::new(TokioRuntime))?;
-        let local =
-            Local { key: identity.public_key(), incarnation, secrets: arc_swap::ArcSwap::from_pointee(secrets) };
+        let local = Local { key: identity.public_key(), run, secrets: arc_swap::ArcSwap::from_pointee(secrets) };
         let shared = Arc::new(Shared {
             local,
             events,
@@ -90,7 +90,8 @@ impl ControlEndpoint {
             match dial(&endpoint, client, &shared.local, &target).await {
                 Ok(admission) => {
                     let id = shared.next_link();
-                    link::run(id, Direction::Outbound, Some(target), admission, shared.events.clone()).await;
+                    link::run(id, Direction::Outbound, Some(target), admission, &shared.local, shared.events.clone())
+                        .await;
                 }
                 Err(error) => {
                     shared.count(&error);
@@ -147,7 +148,6 @@ impl Shared {
     }
 
     fn count(&self, error: &LinkError) {
-        use meshwork_identity::admission::Refused;
         match error {
             LinkError::Refused(Refused::WrongSecret) | LinkError::Rejected(Refused::WrongSecret) => {
                 &self.refused.secret
@@ -160,7 +160,8 @@ impl Shared {
     /// Keeps what people should know of a caller. Whoever never finished a handshake may have called from anybody's
     /// address, and is only counted.
     fn note_refused(&self, address: SocketAddr, error: &LinkError) {
-        if !matches!(error, LinkError::Connection(_) | LinkError::Slow) {
+        let itself = matches!(error, LinkError::Refused(Refused::OwnIdentity));
+        if !itself && !matches!(error, LinkError::Connection(_) | LinkError::Slow) {
             self.callers().refused(Instant::now(), address, error.to_string());
         }
     }
@@ -229,12 +230,16 @@ async fn admit(incoming: Incoming, shared: Arc<Shared>) {
         Ok(admission) => {
             shared.callers().admitted(address);
             let id = shared.next_link();
-            link::run(id, Direction::Inbound, None, admission, shared.events.clone()).await;
+            link::run(id, Direction::Inbound, None, admission, &shared.local, shared.events.clone()).await;
         }
         Err(error) => {
             shared.count(&error);
             shared.note_refused(address, &error);
             tracing::debug!(%address, %error, "refused a control link");
+            if let LinkError::IdentityInUse(address) = error {
+                // The actor is gone only when the process ends.
+                let _ = shared.events.send(LinkEvent::IdentityInUse(address)).await;
+            }
         }
     }
 }

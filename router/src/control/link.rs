@@ -12,14 +12,15 @@ use std::time::Duration;
 use meshwork_gossip::limits::MAX_FRAME;
 use meshwork_identity::admission::{self, Acceptor, Admitted, Channel, Dialler, EXPORTER_LABEL, Refused};
 use meshwork_identity::{KeyId, PublicKey, Secrets};
-use meshwork_wire::{Incarnation, PeerId, frame};
+use meshwork_wire::{PeerId, frame};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::dialer::TargetKey;
 use super::framing::{FramingError, read_frame, write_frame};
 use super::tls::{ADMITTED_WINDOW, peer_key};
+use super::twin::{self, Evidence, Greeting, Run, Tag};
 
 /// Time for the proof and the greeting (`PROTOCOL` 4).
 pub(super) const ADMISSION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -57,6 +58,8 @@ pub enum LinkEvent {
     Down(LinkId, LinkError),
     /// A dial came to nothing.
     DialFailed(TargetKey, LinkError),
+    /// An earlier process holds this node's identity, and called.
+    IdentityInUse(SocketAddr),
 }
 
 /// A frame on its way out.
@@ -79,16 +82,17 @@ pub struct LinkSender {
     pub key: PublicKey,
     /// Under which secret it was admitted.
     pub key_id: KeyId,
-    /// Which run of it this is.
-    pub incarnation: Incarnation,
+    /// Which process of it this is.
+    pub run: Run,
     /// Who dialled.
     pub direction: Direction,
     /// Underlay address of the other side.
     pub address: SocketAddr,
     /// What was dialled.
     pub target: Option<TargetKey>,
-    /// A number that both ends know and neither chose.
-    tag: [u8; 32],
+    /// Names the link to both ends and to nobody else.
+    pub tag: Tag,
+    begin: Arc<Notify>,
     outgoing: mpsc::Sender<Outgoing>,
     waiting: Arc<AtomicUsize>,
     connection: Connection,
@@ -124,6 +128,12 @@ pub enum LinkError {
     /// A second link to the same peer was kept instead.
     #[error("another link to the same peer was kept")]
     Duplicate,
+    /// An earlier process holds this node's identity.
+    #[error("identity in use at {0}")]
+    IdentityInUse(SocketAddr),
+    /// A later process holds this node's identity.
+    #[error("a copy of this node's state runs at {0}, and was told to end")]
+    Copied(SocketAddr),
     /// The peer fell silent.
     #[error("nothing was heard of the peer for long")]
     Silent,
@@ -152,17 +162,11 @@ fn explain(error: &ConnectionError) -> String {
     }
 }
 
-/// What each side says of itself once admitted.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Greeting {
-    incarnation: Incarnation,
-}
-
 /// What admission needs to know of this node.
 #[derive(Debug)]
 pub(super) struct Local {
     pub(super) key: PublicKey,
-    pub(super) incarnation: Incarnation,
+    pub(super) run: Run,
     pub(super) secrets: arc_swap::ArcSwap<Secrets>,
 }
 
@@ -173,8 +177,8 @@ pub(super) struct Admission {
     receive: RecvStream,
     key: PublicKey,
     key_id: KeyId,
-    incarnation: Incarnation,
-    tag: [u8; 32],
+    run: Run,
+    tag: Tag,
 }
 
 impl LinkSender {
@@ -200,6 +204,16 @@ impl LinkSender {
         rank(self) < rank(other)
     }
 
+    /// Lets the link's frames in. Until then they wait at the other side, so that none is lost while it is judged.
+    pub fn begin(&self) {
+        self.begin.notify_one();
+    }
+
+    /// Ends the link because an earlier process holds the peer's identity.
+    pub fn refuse(&self, evidence: &Evidence) {
+        self.connection.close(VarInt::from_u32(twin::IN_USE), &evidence.to_bytes());
+    }
+
     /// Ends the link; its task reports it down.
     pub fn close(&self, code: u32) {
         self.connection.close(VarInt::from_u32(code), b"");
@@ -216,6 +230,11 @@ pub(super) async fn admit_dialled(connection: Connection, local: &Local) -> Resu
     let (channel, secrets) = channel(&connection, local)?;
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await?;
+        if channel.theirs == local.key {
+            let ours = local.run.greeting();
+            write_frame(&mut send, &frame::encode(&ours)).await?;
+            return Err(twin::meet(&ours, &read_greeting(&mut receive).await?, &connection));
+        }
         let (dialler, opening) = Dialler::new(&secrets, &channel)?;
         write_frame(&mut send, &opening).await?;
         let answer = read_frame(&mut receive, admission::MAX_FRAME).await?;
@@ -230,6 +249,13 @@ pub(super) async fn admit_dialler(connection: Connection, local: &Local) -> Resu
     let (channel, secrets) = channel(&connection, local)?;
     let exchange = async {
         let (mut send, mut receive) = connection.accept_bi().await?;
+        if channel.theirs == local.key {
+            let (ours, theirs) = (local.run.greeting(), read_greeting(&mut receive).await?);
+            write_frame(&mut send, &frame::encode(&ours)).await?;
+            // Closing would overtake the greeting: whoever dialled closes once it has it.
+            connection.closed().await;
+            return Err(twin::meet(&ours, &theirs, &connection));
+        }
         let acceptor = Acceptor::new(&secrets, &channel)?;
         let opening = read_frame(&mut receive, admission::MAX_FRAME).await?;
         let (answer, admitted) = acceptor.receive(&opening)?;
@@ -257,17 +283,15 @@ async fn finish(
 ) -> Result<Admission, LinkError> {
     let greeted = async {
         let (mut send, mut receive, admitted) = exchange.await?;
-        write_frame(&mut send, &frame::encode(&Greeting { incarnation: local.incarnation })).await?;
-        let greeting = read_frame(&mut receive, GREETING_LIMIT).await?;
-        let greeting: Greeting =
-            frame::decode(&greeting, GREETING_LIMIT).map_err(|_| LinkError::Misbehaved("its greeting is malformed"))?;
+        write_frame(&mut send, &frame::encode(&local.run.greeting())).await?;
+        let greeting = read_greeting(&mut receive).await?;
         Ok(Admission {
             connection: connection.clone(),
             send,
             receive,
             key: channel.theirs,
             key_id: admitted.key_id,
-            incarnation: greeting.incarnation,
+            run: greeting.run(),
             tag: channel.exporter,
         })
     };
@@ -278,6 +302,11 @@ async fn finish(
         connection.close(VarInt::from_u32(code), b"");
         error
     })
+}
+
+async fn read_greeting(stream: &mut RecvStream) -> Result<Greeting, LinkError> {
+    let greeting = read_frame(stream, GREETING_LIMIT).await?;
+    frame::decode(&greeting, GREETING_LIMIT).map_err(|_| LinkError::Misbehaved("its greeting is malformed"))
 }
 
 /// A stream that ends because the other side closed the connection with a code: the code says more. To be asked before
@@ -295,22 +324,24 @@ pub(super) async fn run(
     direction: Direction,
     target: Option<TargetKey>,
     admission: Admission,
+    local: &Local,
     events: mpsc::Sender<LinkEvent>,
 ) {
-    let Admission { connection, send, receive, key, key_id, incarnation, tag } = admission;
+    let Admission { connection, send, receive, key, key_id, run, tag } = admission;
     connection.set_receive_window(ADMITTED_WINDOW);
     let (outgoing, queue) = mpsc::channel(OUTGOING_FRAMES);
-    let waiting = Arc::new(AtomicUsize::new(0));
+    let (waiting, begin) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
     let sender = LinkSender {
         id,
         peer: key.peer_id(),
         key,
         key_id,
-        incarnation,
+        run,
         direction,
         address: canonical(connection.remote_address()),
         target,
         tag,
+        begin: Arc::clone(&begin),
         outgoing,
         waiting: Arc::clone(&waiting),
         connection: connection.clone(),
@@ -319,14 +350,29 @@ pub(super) async fn run(
         return;
     }
     let ended = tokio::select! {
-        error = read_frames(id, receive, &events) => error,
-        error = read_datagrams(id, &connection, &events) => error,
+        error = read(id, receive, &connection, &begin, &events) => error,
+        error = connection.closed() => error.into(),
         error = write_frames(&connection, send, queue, &waiting) => error,
     };
     let ended = blame(&connection, ended);
+    let ended = twin::in_use(&ended, &tag, local.key, &local.run).map_or(ended, LinkError::IdentityInUse);
     connection.close(VarInt::from_u32(0), b"");
     // The actor is gone only when the process ends.
     let _ = events.send(LinkEvent::Down(id, ended)).await;
+}
+
+async fn read(
+    id: LinkId,
+    stream: RecvStream,
+    connection: &Connection,
+    begin: &Notify,
+    events: &mpsc::Sender<LinkEvent>,
+) -> LinkError {
+    begin.notified().await;
+    tokio::select! {
+        error = read_frames(id, stream, events) => error,
+        error = read_datagrams(id, connection, events) => error,
+    }
 }
 
 async fn read_frames(id: LinkId, mut stream: RecvStream, events: &mpsc::Sender<LinkEvent>) -> LinkError {

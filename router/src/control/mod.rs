@@ -12,9 +12,11 @@ mod link;
 mod reset;
 mod socket;
 mod tls;
+mod twin;
 
 pub use callers::RefusedCaller;
 pub use endpoint::{ControlEndpoint, EndpointError};
 pub use link::{Direction, LinkError, LinkEvent, LinkId, LinkSender, Outgoing};
 pub use socket::{ControlQueue, QueueSink};
 pub use tls::TlsError;
+pub use twin::{Evidence, Run, Tag};

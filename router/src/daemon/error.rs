@@ -9,6 +9,7 @@ use meshwork_sys::udp::BindError;
 
 use crate::api::socket::SocketError;
 use crate::config::ConfigError;
+use crate::node::Lost;
 
 /// Why the daemon does not run.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +45,7 @@ pub enum StartError {
     State(#[from] StateError),
     /// The node ran, and cannot go on.
     #[error(transparent)]
-    Lost(#[from] crate::node::Lost),
+    Lost(#[from] Lost),
     /// What the state directory holds does not fit the settings.
     #[error(transparent)]
     Restore(#[from] meshwork_ipam::RestoreError),
@@ -74,7 +75,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// 2 for settings, 3 for privileges and kernel features, 1 for the rest.
+    /// 2 for settings, 3 for privileges and kernel features, 4 for an identity in use elsewhere, 1 for the rest.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -86,6 +87,7 @@ impl StartError {
             | Self::Overlap(_)
             | Self::Restore(_) => 2,
             Self::Capability(_) | Self::Kernel(_) | Self::Tun(_) => 3,
+            Self::Lost(Lost::IdentityInUse(_)) => 4,
             _ => 1,
         }
     }

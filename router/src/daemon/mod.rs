@@ -2,7 +2,8 @@
 //!
 //! The order matters: configuration, privileges and secrets are judged first and touch nothing; every port is bound
 //! before an identity is made, and the state directory is locked before the first kernel object is. So a daemon that
-//! cannot run leaves nothing half-made. On the way out links close and threads end, and kernel objects stay.
+//! cannot run leaves nothing half-made. On the way out links close and threads end, and kernel objects stay, but for
+//! those of a node that turns out to be a copy of another.
 
 mod error;
 mod secrets;
@@ -23,7 +24,6 @@ use meshwork_sys::netlink::Netlink;
 use meshwork_sys::tun::{Tun, TunOptions};
 use meshwork_sys::udp::{BindError, UdpSocket};
 use meshwork_tunnel::{Tunnel, TunnelConfig};
-use meshwork_wire::Incarnation;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 
@@ -32,12 +32,12 @@ use self::signals::{Signals, told_to_stop};
 use crate::addresses::{AddressEvent, Allocator};
 use crate::api::{self, Services};
 use crate::config::{Config, DEFAULT_PORT, Flags, Listen, RingStart};
-use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, QueueSink};
+use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, QueueSink, Run};
 use crate::kernel::driver::KernelDriver;
 use crate::kernel::underlay::{self, Underlay};
 use crate::kernel::{TUN_NAME, purge};
 use crate::log::LogFilter;
-use crate::node::{self, NodeHandle, Parts};
+use crate::node::{self, Lost, NodeHandle, Parts};
 use crate::sandboxes;
 
 pub use error::StartError;
@@ -109,7 +109,7 @@ struct Opened {
 /// Who this node is and what it knows from before.
 struct Host {
     state: NodeState,
-    incarnation: Incarnation,
+    run: Run,
     identity: Arc<Identity>,
     secrets: Secrets,
 }
@@ -127,6 +127,7 @@ async fn run(config: Config, log: LogFilter) -> Result<(), StartError> {
     let (link_sender, link_events) = mpsc::channel(LINK_EVENTS);
     let (address_sender, address_events) = mpsc::unbounded_channel();
     let config = Arc::new(config);
+    let found_tun = Netlink::connect()?.link(TUN_NAME)?.is_some();
     let parts = assemble(Arc::clone(&config), host, ports.socket, link_sender, address_sender)?;
 
     let (node, questions) = NodeHandle::new();
@@ -140,6 +141,10 @@ async fn run(config: Config, log: LogFilter) -> Result<(), StartError> {
     let ended = node::run(parts, questions, link_events, address_events, stop).await;
     servers.end().await;
     drop(ports.path);
+    if let (Err(Lost::IdentityInUse(_)), false) = (&ended, found_tun) {
+        // Nothing of ours was here before, and this node is not to be.
+        purge::purge(&mut Netlink::connect()?)?;
+    }
     Ok(ended?)
 }
 
@@ -157,13 +162,14 @@ fn assemble(
     let ipam = restore(&config, &host)?;
     refuse_overlap(&underlay, &ipam)?;
     let tun = prepare_host(&mut netlink)?;
-    let Host { state, incarnation, identity, secrets } = host;
+    let Host { state, run, identity, secrets } = host;
+    let incarnation = run.incarnation;
 
     let control_queue = Arc::new(ControlQueue::default());
     let (reset_key, listen, prefers_aes) = (reset_key(&identity), socket.local_address(), prefers_aes());
     let control = ControlEndpoint::start(
         &identity,
-        incarnation,
+        run,
         secrets.clone(),
         &reset_key,
         Arc::clone(&socket),
@@ -183,7 +189,7 @@ fn assemble(
     Ok(Parts {
         config,
         identity,
-        incarnation,
+        run,
         control,
         control_queue,
         tunnel,
@@ -210,13 +216,9 @@ async fn open(config: &Config) -> Result<Opened, StartError> {
     let api = api::socket::bind(&config.socket).await?;
     let path = SocketPath(config.socket.clone());
     let identity = state.identity();
-    let incarnation = state.next_incarnation()?;
-    tracing::info!(peer = %identity.peer_id(), %incarnation, "this node");
-    Ok(Opened {
-        host: Host { state, incarnation, identity, secrets },
-        ports: Ports { socket, metrics, api, path },
-        signals,
-    })
+    let run = Run::begin(state.next_incarnation()?);
+    tracing::info!(peer = %identity.peer_id(), incarnation = %run.incarnation, "this node");
+    Ok(Opened { host: Host { state, run, identity, secrets }, ports: Ports { socket, metrics, api, path }, signals })
 }
 
 /// A node that begins must not cut off what its host uses. One that already has pods goes on and says so in `status`: to
@@ -260,7 +262,7 @@ fn restore(config: &Config, host: &Host) -> Result<Ipam, StartError> {
     };
     let ipam = IpamConfig {
         identity: Arc::clone(&host.identity),
-        incarnation: host.incarnation,
+        incarnation: host.run.incarnation,
         range4: config.range4,
         range6: config.range6,
         init,

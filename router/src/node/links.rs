@@ -34,6 +34,7 @@ impl Node {
             LinkEvent::Frame(id, frame) => self.frame(now, id, &frame),
             LinkEvent::Down(id, error) => self.link_down(now, id, &error),
             LinkEvent::DialFailed(target, error) => self.dial_failed(now, &target, &error),
+            LinkEvent::IdentityInUse(address) => self.identity_in_use(address),
         }
     }
 
@@ -47,25 +48,37 @@ impl Node {
             }
             return;
         }
-        self.dialer.linked(now, sender.target.as_ref(), peer);
-        if let Some(old) = self.links.get(&peer) {
-            if !replaces(&sender, old, self.parts.identity.peer_id(), now) {
-                tracing::debug!(%peer, "a second link to the same peer is closed");
-                sender.close(0);
-                return;
+        let me = self.parts.identity.peer_id();
+        match self.links.get(&peer).map(|old| (judge(&sender, old, me, now), old.sender.rtt())) {
+            None => self.establish(now, sender),
+            Some((Verdict::Replaces, _)) => {
+                self.drop_link(now, peer);
+                self.establish(now, sender);
             }
-            self.drop_link(now, peer);
+            Some((Verdict::Spare, _)) => {
+                tracing::debug!(%peer, "a second link to the same peer is closed");
+                self.dialer.linked(now, sender.target.as_ref(), peer);
+                sender.close(0);
+            }
+            Some((Verdict::OtherRun, trip)) => self.ask_elder(now, sender, trip),
         }
+    }
+
+    /// Puts a link into use.
+    pub(super) fn establish(&mut self, now: Instant, sender: LinkSender) {
+        let peer = sender.peer;
         tracing::info!(%peer, address = %sender.address, direction = ?sender.direction, "control link established");
+        self.dialer.linked(now, sender.target.as_ref(), peer);
         self.gossip.link_up(now, peer, sender.key);
         self.gossip.link_rtt(now, peer, sender.rtt());
+        sender.begin();
         self.peer_of_link.insert(sender.id, peer);
         self.links.insert(peer, Link { sender, since: now, heard: now });
         self.stale.peers();
     }
 
     /// Takes a link out of use and closes it.
-    fn drop_link(&mut self, now: Instant, peer: PeerId) {
+    pub(super) fn drop_link(&mut self, now: Instant, peer: PeerId) {
         if let Some(link) = self.links.remove(&peer) {
             self.peer_of_link.remove(&link.sender.id);
             link.sender.close(0);
@@ -87,6 +100,10 @@ impl Node {
 
     /// A link that was replaced or closed by us is no longer known here, and its end means nothing.
     fn link_down(&mut self, now: Instant, id: LinkId, error: &LinkError) {
+        if let LinkError::IdentityInUse(address) = error {
+            self.identity_in_use(*address);
+        }
+        self.newcomers.ended(id);
         let Some(&peer) = self.peer_of_link.get(&id) else { return };
         self.lose_link(now, peer, error);
     }
@@ -99,13 +116,19 @@ impl Node {
     fn lose_link(&mut self, now: Instant, peer: PeerId, error: &LinkError) {
         tracing::info!(%peer, reason = %error, "control link lost");
         self.drop_link(now, peer);
-        self.dialer.unlinked(now, peer, &error.to_string(), jitter());
+        match self.newcomers.take(peer) {
+            Some(newcomer) => self.establish(now, newcomer),
+            None => self.dialer.unlinked(now, peer, &error.to_string(), jitter()),
+        }
     }
 
     fn dial_failed(&mut self, now: Instant, target: &TargetKey, error: &LinkError) {
         if let LinkError::Refused(Refused::OwnIdentity) = error {
             self.dialer.ourselves(now, target);
             return;
+        }
+        if let LinkError::IdentityInUse(address) = error {
+            self.identity_in_use(*address);
         }
         let reason = error.to_string();
         // Each attempt fails alike: people are told once, and again when the reason is another one.
@@ -151,16 +174,26 @@ impl Node {
     }
 }
 
-/// Whether a new link takes the place of the one there is. A later run of the peer always does, and so does any link
-/// when the old one has fallen silent; otherwise the rank of the links decides.
-fn replaces(new: &LinkSender, old: &Link, me: PeerId, now: Instant) -> bool {
-    if new.incarnation != old.sender.incarnation {
-        return new.incarnation > old.sender.incarnation;
+/// What a new link is beside the one there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It takes its place.
+    Replaces,
+    /// It is one too many.
+    Spare,
+    /// It leads to a process that began after the one that has the link, which may live on.
+    OtherRun,
+}
+
+/// Of links to the same process a new one comes first when the old one has fallen silent, else their rank decides. A
+/// process that began before the one that has the link is the right one without a question: it has just shown that it
+/// lives.
+fn judge(new: &LinkSender, old: &Link, me: PeerId, now: Instant) -> Verdict {
+    if new.run.number != old.sender.run.number {
+        return if new.run.started < old.sender.run.started { Verdict::Replaces } else { Verdict::OtherRun };
     }
-    if now.duration_since(old.heard) > FRESH {
-        return true;
-    }
-    new.outranks(&old.sender, me)
+    let replaces = now.duration_since(old.heard) > FRESH || new.outranks(&old.sender, me);
+    if replaces { Verdict::Replaces } else { Verdict::Spare }
 }
 
 /// A random number of 0 to 1.

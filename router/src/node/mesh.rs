@@ -13,6 +13,7 @@ use meshwork_tunnel::{Desired, TunnelPeer};
 use meshwork_wire::record::{FreeSpace, PeerRecord, Peers, Pods, Ring, Store};
 use meshwork_wire::{PeerId, frame};
 
+use super::twins::TWIN_TOPIC;
 use super::{Node, UNDERLAY_INTERVAL, host_interface};
 use crate::addresses::AddressEvent;
 use crate::config::MOST_TRUSTED;
@@ -102,6 +103,7 @@ impl Node {
                 self.stale.peers();
             }
             Event::Message { from, topic: RING_TOPIC, payload } => self.ring_message(from, &payload),
+            Event::Message { from, topic: TWIN_TOPIC, payload } => self.twin_message(now, from, &payload),
             Event::Message { .. } => {}
             Event::Synced { peer } => drop(self.stale.synced.insert(peer)),
             Event::LinkSilent { peer } => self.link_silent(now, peer),

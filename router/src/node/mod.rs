@@ -7,15 +7,18 @@
 //! - [`links`]: control links come and go
 //! - [`mesh`]: gossip and addresses become dial targets, tunnel peers and kernel state
 //! - [`clear`]: the clear path, and the probes through it
+//! - [`twins`]: two processes of one identity
 //! - [`views`]: the same, as the API shows it
 
 mod clear;
 mod links;
 mod mesh;
 mod own;
+mod twins;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,7 +35,7 @@ use tokio::time::sleep_until;
 use crate::addresses::{AddressEvent, Allocator};
 use crate::config::Config;
 use crate::control::dialer::Dialer;
-use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkId};
+use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkId, Run};
 use crate::kernel::driver::KernelDriver;
 use crate::kernel::underlay::Underlay;
 
@@ -61,7 +64,7 @@ pub struct Parts {
     /// Who this node is.
     pub identity: Arc<Identity>,
     /// Which run of it.
-    pub incarnation: Incarnation,
+    pub run: Run,
     /// Control links.
     pub control: ControlEndpoint,
     /// Datagrams on their way to it.
@@ -77,7 +80,7 @@ pub struct Parts {
     /// Reads the host again.
     pub netlink: Netlink,
     /// Where the UDP socket listens.
-    pub listen: std::net::SocketAddr,
+    pub listen: SocketAddr,
     /// MTU of pods.
     pub mtu: u32,
     /// Whether AES-GCM is the faster cipher here.
@@ -94,6 +97,7 @@ pub struct Node {
     dialer: Dialer,
     links: BTreeMap<PeerId, links::Link>,
     peer_of_link: BTreeMap<LinkId, PeerId>,
+    newcomers: twins::Newcomers,
     own: Vec<std::net::IpAddr>,
     /// Host ends of pod links that are made.
     confirmed: BTreeSet<String>,
@@ -120,12 +124,16 @@ pub struct NodeHandle {
 
 type Question = Box<dyn FnOnce(&mut Node) + Send>;
 
-/// What a node cannot go on without. A restart makes or reads it anew; whoever starts the daemon is expected to.
+/// What a node cannot go on without. But for the identity, a restart makes or reads it anew; whoever starts the daemon
+/// is expected to.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
     /// It is not known what is on disk.
     #[error(transparent)]
     State(#[from] StateError),
+    /// An earlier process holds the identity.
+    #[error("identity in use at {0}: give a copied host a state directory of its own, or stop the other meshd")]
+    IdentityInUse(SocketAddr),
     /// The device was deleted, or the socket is of no use.
     #[error("{0}; start meshd again, which makes what is missing")]
     Tunnel(String),
@@ -213,7 +221,7 @@ fn standing_links(netlink: &mut Netlink, names: impl Iterator<Item = String>) ->
 
 impl Node {
     fn new(mut parts: Parts, now: Instant) -> (Self, mpsc::Receiver<clear::Frame>) {
-        let gossip = Gossip::new(Arc::clone(&parts.identity), parts.incarnation, now);
+        let gossip = Gossip::new(Arc::clone(&parts.identity), parts.run.incarnation, now);
         let view = parts.allocator.view();
         // A restarted node keeps its address: what the run before left in the kernel stays in use meanwhile.
         let own = view.leases.iter().find(|lease| lease.is_node());
@@ -229,6 +237,7 @@ impl Node {
             dialer: Dialer::default(),
             links: BTreeMap::new(),
             peer_of_link: BTreeMap::new(),
+            newcomers: twins::Newcomers::default(),
             confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
             stale: mesh::Stale::everything(),
@@ -268,17 +277,22 @@ impl Node {
     }
 
     fn wake_at(&self, now: Instant) -> Instant {
-        let allocator = self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE);
-        let underlay = Some(self.underlay_at);
-        let (gossip, dialer, clear) =
-            (self.gossip.poll_timeout(), self.dialer.poll_timeout(), self.clear.poll_timeout(now));
-        let timers = [gossip, dialer, clear, allocator, underlay, Some(now + LONGEST_SLEEP)];
+        let timers = [
+            self.gossip.poll_timeout(),
+            self.dialer.poll_timeout(),
+            self.clear.poll_timeout(now),
+            self.newcomers.timeout(),
+            self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE),
+            Some(self.underlay_at),
+            Some(now + LONGEST_SLEEP),
+        ];
         timers.into_iter().flatten().min().unwrap_or(now)
     }
 
     fn timers(&mut self, now: Instant) {
         self.gossip.handle_timeout(now);
         self.clear_timers(now);
+        self.end_waiting(now);
         if now >= self.underlay_at {
             self.read_underlay(now);
         }

@@ -212,7 +212,7 @@ impl Node {
             endpoints: self.own_endpoints(),
             overlay: self.own.clone(),
             age_s: age(now, self.started),
-            incarnation: self.parts.incarnation.0,
+            incarnation: self.parts.run.incarnation.0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let others = self.gossip.members().map(|member| {

@@ -1,0 +1,135 @@
+//! Two processes of one identity: the one that started later is refused.
+//!
+//! A link from another process of a peer than the one that has a link may be the peer's restart or a copy of its state.
+//! The one that has the link is asked over it to sign for the newcomer's: if it does, it lives, and the newcomer gets
+//! the signature as the reason why it has to end. If its link ends, or it says nothing for a while, it is gone. Until
+//! then the newcomer's frames wait at its side. A restarted daemon resets its former links, so that the question itself
+//! finds out.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use meshwork_identity::Signature;
+use meshwork_wire::{PeerId, frame};
+use serde::{Deserialize, Serialize};
+
+use super::{Lost, Node};
+use crate::control::{Evidence, LinkId, LinkSender, Tag};
+
+/// Topic of the questions and answers.
+pub(super) const TWIN_TOPIC: u16 = 2;
+
+/// How long a process may take to answer: a round trip and a signature, on a busy host.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The same in round trips, where the way is long.
+const PATIENCE_TRIPS: u32 = 3;
+
+/// Longest message: a tag, a run and a signature.
+const MAX_MESSAGE: usize = 256;
+
+#[derive(Debug, Serialize, Deserialize)]
+enum TwinMessage {
+    /// Do you live? Then sign for this link.
+    Question(Tag),
+    /// The run of whoever signed.
+    Answer { tag: Tag, run: u64, signature: Signature },
+}
+
+/// Newcomers that wait for the one before them, by peer.
+#[derive(Default)]
+pub(super) struct Newcomers(BTreeMap<PeerId, Newcomer>);
+
+struct Newcomer {
+    link: LinkSender,
+    until: Instant,
+}
+
+impl Newcomers {
+    pub(super) fn timeout(&self) -> Option<Instant> {
+        self.0.values().map(|newcomer| newcomer.until).min()
+    }
+
+    /// The one before it is gone.
+    pub(super) fn take(&mut self, peer: PeerId) -> Option<LinkSender> {
+        self.0.remove(&peer).map(|newcomer| newcomer.link)
+    }
+
+    pub(super) fn ended(&mut self, id: LinkId) {
+        self.0.retain(|_, newcomer| newcomer.link.id != id);
+    }
+
+    fn overdue(&mut self, now: Instant) -> Vec<LinkSender> {
+        self.0.extract_if(.., |_, newcomer| newcomer.until <= now).map(|(_, newcomer)| newcomer.link).collect()
+    }
+
+    /// Of two that wait, the other side keeps the one that this side keeps.
+    fn wait(&mut self, link: LinkSender, until: Instant, me: PeerId) -> bool {
+        let peer = link.peer;
+        match self.0.get(&peer) {
+            Some(known) if known.link.run.number != link.run.number || !link.outranks(&known.link, me) => {
+                link.close(0);
+                return false;
+            }
+            Some(known) => known.link.close(0),
+            None => {}
+        }
+        self.0.insert(peer, Newcomer { link, until });
+        true
+    }
+}
+
+impl Node {
+    /// Asks the process that has the link whether it lives.
+    pub(super) fn ask_elder(&mut self, now: Instant, newcomer: LinkSender, elder_trip: Duration) {
+        let (peer, tag) = (newcomer.peer, newcomer.tag);
+        let until = now + PATIENCE.max(elder_trip * PATIENCE_TRIPS);
+        if self.newcomers.wait(newcomer, until, self.parts.identity.peer_id()) {
+            self.gossip.send(now, peer, TWIN_TOPIC, frame::encode(&TwinMessage::Question(tag)));
+        }
+    }
+
+    /// Whoever did not answer is gone.
+    pub(super) fn end_waiting(&mut self, now: Instant) {
+        for link in self.newcomers.overdue(now) {
+            self.drop_link(now, link.peer);
+            self.establish(now, link);
+        }
+    }
+
+    pub(super) fn twin_message(&mut self, now: Instant, from: PeerId, payload: &[u8]) {
+        match frame::decode(payload, MAX_MESSAGE) {
+            Ok(TwinMessage::Question(tag)) => {
+                let run = self.parts.run;
+                let signature = run.sign_life(&self.parts.identity, &tag);
+                let answer = TwinMessage::Answer { tag, run: run.number, signature };
+                self.gossip.send(now, from, TWIN_TOPIC, frame::encode(&answer));
+            }
+            Ok(TwinMessage::Answer { tag, run, signature }) => self.elder_answered(from, tag, run, signature),
+            Err(error) => {
+                self.misbehaved_frames += 1;
+                tracing::warn!(%from, %error, "ignored a message about identities");
+            }
+        }
+    }
+
+    fn elder_answered(&mut self, peer: PeerId, tag: Tag, run: u64, signature: Signature) {
+        let Some(elder) = self.links.get(&peer).filter(|elder| elder.sender.run.number == run) else { return };
+        let evidence = Evidence { run, address: elder.sender.address, signature };
+        let waits = self.newcomers.0.get(&peer).is_some_and(|newcomer| newcomer.link.tag == tag);
+        if !waits || !evidence.holds(elder.sender.key, &tag) {
+            return;
+        }
+        if let Some(newcomer) = self.newcomers.take(peer) {
+            let (address, elder) = (newcomer.address, evidence.address);
+            tracing::warn!(%peer, %address, %elder, "refused a second process of one identity; the first one lives");
+            newcomer.refuse(&evidence);
+        }
+    }
+
+    /// An earlier process has this node's identity.
+    pub(super) fn identity_in_use(&mut self, address: SocketAddr) {
+        self.lost.get_or_insert(Lost::IdentityInUse(address));
+    }
+}
