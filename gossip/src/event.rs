@@ -85,6 +85,12 @@ pub enum Event {
         /// The latest run known elsewhere.
         incarnation: Incarnation,
     },
+    /// What this node published in that later state is here: [`crate::Gossip::former`] reads it. Once
+    /// [`crate::Gossip::advance`] or a new run outranks it, nobody else holds it any more.
+    Recovered {
+        /// The run that published it.
+        incarnation: Incarnation,
+    },
 }
 
 /// A member other than this node.

@@ -42,6 +42,8 @@ pub struct Gossip {
     pub(crate) clock: RunningClock,
     /// The latest own state known elsewhere that outranked ours.
     pub(crate) outranked: Option<Stamp>,
+    /// The latest own state that outranked ours, with its entries.
+    pub(crate) former: Option<Replica>,
     events: VecDeque<Event>,
     changed: BTreeSet<(StoreId, PeerId)>,
     pub(crate) inbox: usize,
@@ -122,6 +124,7 @@ impl Gossip {
             routes: None,
             clock: RunningClock::new(now),
             outranked: None,
+            former: None,
             events: VecDeque::new(),
             changed: BTreeSet::new(),
             inbox: 0,

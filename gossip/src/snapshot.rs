@@ -134,15 +134,29 @@ impl Gossip {
         };
         self.forget_pull(origin, from);
         if origin == self.id {
-            return self.on_own_manifest(&gathered.manifest);
+            self.on_own_manifest(&gathered.manifest)?;
         }
         let replica =
             from_snapshot(gathered.manifest, gathered.parts.into_values().flatten()).map_err(|unfit| match unfit {
                 Unfit::Excess => Misbehaved::TooLarge(origin),
                 Unfit::Root => Misbehaved::Altered(origin),
             })?;
-        self.hold_snapshot(now, from, origin, stamp, replica);
+        if origin == self.id {
+            self.hold_former(replica);
+        } else {
+            self.hold_snapshot(now, from, origin, stamp, replica);
+        }
         Ok(())
+    }
+
+    /// Keeps what a former or a second self published, as far as it is later than ours.
+    fn hold_former(&mut self, replica: Replica) {
+        let known = self.former.as_ref().map_or_else(|| self.own_replica().stamp(), Replica::stamp);
+        if replica.stamp() > known {
+            let incarnation = replica.incarnation();
+            self.former = Some(replica);
+            self.emit(Event::Recovered { incarnation });
+        }
     }
 
     fn hold_snapshot(&mut self, now: Instant, from: PeerId, origin: PeerId, stamp: Stamp, replica: Replica) {

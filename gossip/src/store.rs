@@ -73,6 +73,11 @@ impl Gossip {
         self.read::<S>(self.own_replica())
     }
 
+    /// Entries of a store that this node published in a later state than the one that it has.
+    pub fn former<S: Store>(&self) -> impl Iterator<Item = (S::Key, S::Value)> {
+        self.former.iter().flat_map(|replica| self.read::<S>(replica))
+    }
+
     /// Entries of a store that `origin` published.
     pub fn entries_of<S: Store>(&self, origin: PeerId) -> impl Iterator<Item = (S::Key, S::Value)> {
         self.replicas.of(origin).into_iter().flat_map(|replica| self.read::<S>(replica))

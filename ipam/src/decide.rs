@@ -98,6 +98,15 @@ pub enum Input {
         /// The lease as it was judged.
         lease: Lease,
     },
+    /// Others know a later state of this node than its disk: nothing is leased or given any more in this run.
+    Outranked,
+    /// What this node published in that later state. Once it is durable, a new run may begin.
+    Former {
+        /// Its entries of the ring store.
+        parts: Vec<(Ipv4Net, RingPart)>,
+        /// Its entries of the pods store.
+        pods: Vec<(PodKey, PodRecord)>,
+    },
     /// Time passed.
     Tick,
 }
@@ -187,6 +196,8 @@ pub struct Ipam {
     pub(crate) pool4: Pool,
     pub(crate) pool6: Pool,
     pub(crate) holders: BTreeMap<IpAddr, PodKey>,
+    /// Addresses that are in use without a lease.
+    avoided: BTreeSet<IpAddr>,
     pub(crate) heard: Heard,
     /// What is heard and what is held in one.
     pub(crate) view: Ring,
@@ -195,6 +206,8 @@ pub struct Ipam {
     pub(crate) started: Instant,
     /// Until when nothing may be handed out, because the disk could be behind what peers know.
     pub(crate) unproven_until: Option<Instant>,
+    /// The disk is behind what this node did.
+    pub(crate) outranked: bool,
     pub(crate) asking: Asking,
     pub(crate) askers: BTreeMap<PeerId, Asker>,
     pub(crate) waiting: BTreeMap<u64, Waiting>,
@@ -226,12 +239,14 @@ impl Ipam {
             pool4: Pool::default(),
             pool6: Pool::default(),
             holders: BTreeMap::new(),
+            avoided: BTreeSet::new(),
             heard: Heard::new(config.range4, longest_part(config.range4), ring),
             view: Ring::default(),
             alive: BTreeSet::new(),
             free_hints: BTreeMap::new(),
             started: now,
             unproven_until: (!durable.parts.is_empty()).then_some(now + PATIENCE),
+            outranked: false,
             asking: Asking::default(),
             askers: BTreeMap::new(),
             waiting: BTreeMap::new(),
@@ -247,6 +262,14 @@ impl Ipam {
         };
         ipam.rebuild();
         Ok(ipam)
+    }
+
+    /// Hands none of these addresses out in this run, unless a lease of them ends: somebody on this host uses them,
+    /// whatever the disk says. Others than this node's own do not matter.
+    pub fn avoid(&mut self, addresses: BTreeSet<IpAddr>) {
+        let own6 = |address: &IpAddr| matches!(address, IpAddr::V6(address) if self.prefix6.contains(address));
+        self.avoided = addresses.into_iter().filter(|address| address.is_ipv4() || own6(address)).collect();
+        self.rebuild();
     }
 
     /// Takes an input. The decision has to be applied or abandoned before the next one is asked for. `random` fills a
@@ -328,7 +351,7 @@ impl Ipam {
 
     /// Whether addresses may be handed out and given: the disk was compared with a peer, or there is none to ask.
     pub(crate) fn is_proven(&self) -> bool {
-        self.unproven_until.is_none()
+        self.unproven_until.is_none() && !self.outranked
     }
 
     /// A version that outranks `over` at its addresses.
@@ -369,6 +392,11 @@ impl Ipam {
                 self.release(token, &sandbox, interface.as_deref(), decision);
             }
             Input::ReleaseUnchanged { token, lease } => self.release_unchanged(token, lease, decision),
+            Input::Outranked => self.outranked = true,
+            Input::Former { parts, pods } => {
+                self.outranked = true;
+                self.catch_up(parts, pods, decision);
+            }
             Input::Tick => {}
         }
     }
@@ -408,7 +436,7 @@ impl Ipam {
             self.settle(decision);
             self.unsettled = decision.is_durable();
         }
-        if !decision.is_durable() {
+        if !decision.is_durable() && !self.outranked {
             self.seed(random, decision);
         }
         if !decision.is_durable() {
@@ -465,7 +493,11 @@ impl Ipam {
             }),
             Change::DropLease(name) => {
                 let addresses = self.durable.leases.get(name).map(|lease| lease.pod.addresses.clone());
-                addresses.iter().flatten().for_each(|address| drop(self.holders.remove(address)));
+                for address in addresses.iter().flatten() {
+                    self.holders.remove(address);
+                    // The end of a lease is known to end the use.
+                    self.avoided.remove(address);
+                }
             }
             Change::PutFreed { sequence, address } => {
                 let (pool, number) = self.pool_of(*address);
@@ -501,6 +533,10 @@ impl Ipam {
                 pool.take(number_of(*address));
                 self.holders.insert(*address, lease.name.clone());
             }
+        }
+        for address in &self.avoided {
+            let pool = if address.is_ipv4() { &mut self.pool4 } else { &mut self.pool6 };
+            pool.take(number_of(*address));
         }
         for (sequence, address) in &self.durable.freed {
             let pool = if address.is_ipv4() { &mut self.pool4 } else { &mut self.pool6 };

@@ -12,6 +12,7 @@
 
 mod allocate;
 mod ask;
+mod catch_up;
 mod config;
 mod decide;
 mod durable;

@@ -129,7 +129,7 @@ impl Ipam {
     }
 
     /// Old records inside a part that outranks them say nothing any more.
-    fn drop_outranked(&self, prefix: Ipv4Net, order: Order, decision: &mut Decision) {
+    pub(crate) fn drop_outranked(&self, prefix: Ipv4Net, order: Order, decision: &mut Decision) {
         let inside = self
             .durable
             .parts

@@ -145,6 +145,11 @@ impl Ipam {
 
     /// Why there is no ring to use yet.
     pub(crate) fn ring_reason(&self) -> String {
+        if self.outranked {
+            return "peers know a later state of this node than its disk does: it hands out nothing before it has caught \
+                    up with that, which ends this run; start meshd again then"
+                .to_owned();
+        }
         if !self.is_proven() {
             return "after its restart this node waits up to 5 s to hear the ring of a peer".to_owned();
         }

@@ -337,3 +337,69 @@ fn space_that_nobody_spares_ahead_of_need_is_there_at_once_when_a_pod_waits() {
     world.settle();
     world.check_at_rest();
 }
+
+#[test]
+fn a_rolled_back_disk_hands_out_nothing_and_catches_up_with_what_the_lost_run_published() {
+    let mut lone = Lone::new("10.0.0.0/24", Init::Seed);
+    lone.ask("kept", None).unwrap();
+    let old = lone.disk.clone();
+    let lost = lone.input(Input::Lease {
+        token: 1,
+        request: LeaseRequest { sandbox: "lost".to_owned(), ..Default::default() },
+        deadline: lone.now + MINUTE,
+    });
+    let published = |effect: &Effect| match effect {
+        Effect::PublishPod(name, pod) => Some((name.clone(), pod.clone())),
+        _ => None,
+    };
+    let pods: Vec<_> = lost.iter().filter_map(published).collect();
+    let parts: Vec<_> = lone.disk.parts.iter().map(|(prefix, held)| (*prefix, held.part.clone())).collect();
+
+    lone.ipam = Ipam::restore(config("10.0.0.0/24", Init::Seed), old.clone(), lone.now).unwrap();
+    lone.disk = old;
+    lone.input(Input::Started);
+    lone.input(Input::Outranked);
+    lone.now += MINUTE;
+    assert_eq!(lone.ask("new", None), Err("waits"));
+    assert_eq!(last(lone.ask("kept", None)), 1);
+    assert_eq!(lone.ipam.status().state, StatusState::Waiting);
+    lone.input(Input::Former { parts, pods });
+    assert_eq!(lone.ask("newer", None), Err("waits"), "not in this run");
+
+    lone.ipam = Ipam::restore(config("10.0.0.0/24", Init::Seed), lone.disk.clone(), lone.now).unwrap();
+    lone.input(Input::Started);
+    lone.now += MINUTE;
+    lone.input(Input::Tick);
+    assert_eq!((last(lone.ask("lost", None)), last(lone.ask("newest", None))), (2, 3));
+}
+
+#[test]
+fn a_rolled_back_disk_learns_of_gifts_made_and_received_by_the_lost_run() {
+    let mut lone = Lone::new("10.0.0.0/24", Init::Seed);
+    lone.ask("kept", None).unwrap();
+    let (whole, held) = lone.disk.parts.iter().next().map(|(prefix, held)| (*prefix, held.clone())).unwrap();
+    let mut given = held.part.clone();
+    given.version.counter += 9;
+    given.owner = Identity::from_seed([2; 32]).peer_id();
+    let half = "10.0.0.128/25".parse().unwrap();
+    lone.input(Input::Outranked);
+    lone.input(Input::Former { parts: vec![(whole, held.part), (half, given)], pods: Vec::new() });
+    lone.ipam = Ipam::restore(config("10.0.0.0/24", Init::Seed), lone.disk.clone(), lone.now).unwrap();
+    lone.input(Input::Started);
+    lone.now += MINUTE;
+    lone.input(Input::Tick);
+    assert_eq!(lone.ipam.status().owned, 128);
+    assert_eq!(lone.ask("theirs", Some(Ipv4Addr::new(10, 0, 0, 200))), Err("address_not_ours"));
+}
+
+#[test]
+fn an_address_in_use_without_a_lease_is_not_handed_out_even_if_it_was_freed() {
+    let mut lone = Lone::new("10.0.0.0/28", Init::Seed);
+    assert_eq!(["a", "b"].map(|pod| last(lone.ask(pod, None))), [1, 2]);
+    lone.free("a");
+    let [one, three] = [1, 3].map(|octet| IpAddr::V4(Ipv4Addr::new(10, 0, 0, octet)));
+    lone.ipam.avoid([one, three].into());
+    let handed: Vec<u8> = (4..=14).map(|pod| last(lone.ask(&pod.to_string(), None))).collect();
+    assert_eq!(handed, (4..=14).collect::<Vec<u8>>());
+    assert_eq!(lone.ask("one too many", None), Err("waits"));
+}

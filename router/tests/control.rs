@@ -158,9 +158,9 @@ async fn end_of_link_to_a_killed_side(killed_dials: bool) -> (String, Duration) 
         Side::on(host.clone(), 1, 1)
     };
     if killed_dials {
-        killed.dial(&survivor)
+        killed.dial(&survivor);
     } else {
-        survivor.dial(&killed)
+        survivor.dial(&killed);
     }
     let (_theirs, link) = (killed.link().await, survivor.link().await);
     killed_runtime.shutdown_background();

@@ -251,6 +251,12 @@ pub(crate) fn count_incarnation(transaction: &WriteTransaction) -> Result<Incarn
     Ok(Incarnation(next))
 }
 
+pub(crate) fn raise_incarnation(transaction: &WriteTransaction, least: Incarnation) -> Result<(), Fault> {
+    let mut meta = transaction.open_table(META)?;
+    let known = number(&meta, "incarnation")?;
+    put_number(&mut meta, "incarnation", known.max(least.0))
+}
+
 fn number(meta: &impl ReadableTable<&'static str, &'static [u8]>, key: &str) -> Result<u64, Fault> {
     let bytes = meta.get(key)?.and_then(|value| value.value().try_into().ok());
     bytes.map(u64::from_be_bytes).ok_or_else(|| Fault::damaged(format!("it has no {key}")))

@@ -89,6 +89,18 @@ impl NodeState {
         Ok(next)
     }
 
+    /// Takes in what others know of a later state of this node: its run, above which the next start counts, and what
+    /// follows from the rest, in one transaction.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub fn catch_up(&self, incarnation: Incarnation, changes: &[Change]) -> Result<(), StateError> {
+        self.write(|transaction| {
+            database::raise_incarnation(transaction, incarnation)?;
+            changes.iter().try_for_each(|change| database::put(transaction, change))
+        })
+    }
+
     /// Everything that address management keeps.
     ///
     /// # Errors

@@ -235,7 +235,12 @@ fn a_rolled_back_node_learns_it_from_its_own_signature_and_goes_on_above() {
     mesh.restart(2);
     mesh.run(2 * SECOND);
     let outranked = Event::Outranked { incarnation: Incarnation(1) };
-    assert!(mesh.nodes[2].events.iter().any(|(_, event)| *event == outranked));
+    let place = |wanted: &Event| mesh.nodes[2].events.iter().rposition(|(_, event)| event == wanted);
+    let (told, recovered) = (place(&outranked), place(&Event::Recovered { incarnation: Incarnation(1) }));
+    assert!(told.is_some() && told < recovered, "{told:?} {recovered:?}");
+    assert!(recovered < place(&Event::Synced { peer: mesh.id(0) }).max(place(&Event::Synced { peer: mesh.id(1) })));
+    let former: Vec<String> = mesh.gossip(2).former::<Notes>().map(|(_, note)| note).collect();
+    assert_eq!(former, ["late"]);
     mesh.on(2, |gossip, now| gossip.advance(now, Incarnation(2)));
     mesh.run(2 * SECOND);
     assert_eq!(mesh.agrees(), Ok(()));

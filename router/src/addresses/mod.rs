@@ -17,7 +17,8 @@ use arc_swap::ArcSwap;
 use ipnet::Ipv4Net;
 use meshwork_ipam::{Effect, Input, Ipam, Lease, LeaseError, LeaseRequest, Status};
 use meshwork_state::{NodeState, StateError};
-use meshwork_wire::PeerId;
+use meshwork_wire::record::{PodKey, PodRecord, RingPart};
+use meshwork_wire::{Incarnation, PeerId};
 use tokio::sync::{mpsc, oneshot};
 
 use worker::{Request, Worker};
@@ -35,6 +36,8 @@ pub enum AddressEvent {
     Effect(Effect),
     /// [`Allocator::view`] answers something else than before.
     ViewChanged,
+    /// The disk has taken in what others knew of a later state, up to this run.
+    CaughtUp(Incarnation),
     /// It is not known what is on disk: only a restart, which reads it, may hand out addresses again.
     Lost(StateError),
 }
@@ -84,6 +87,17 @@ impl Allocator {
     /// Hands over what gossip heard. Dropped when the allocator is far behind; false then.
     pub fn input(&self, input: Input) -> bool {
         self.requests.try_send(Request::Input(input)).is_ok()
+    }
+
+    /// Hands over what this node published in a later state than its disk has. False when the allocator is far behind.
+    pub fn catch_up(
+        &self,
+        incarnation: Incarnation,
+        parts: Vec<(Ipv4Net, RingPart)>,
+        pods: Vec<(PodKey, PodRecord)>,
+    ) -> bool {
+        let former = Input::Former { parts, pods };
+        self.requests.try_send(Request::CatchUp { incarnation, former }).is_ok()
     }
 
     /// Leases an address, waiting for space or a ring at most that long.

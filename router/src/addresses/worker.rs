@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use meshwork_ipam::{Decision, Effect, Input, Ipam, Lease, LeaseError, LeaseRequest};
 use meshwork_state::{NodeState, StateError};
+use meshwork_wire::Incarnation;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{AddressEvent, TargetError, View};
@@ -20,6 +21,7 @@ pub(super) enum Request {
     Lease { request: LeaseRequest, deadline: Instant, reply: oneshot::Sender<Result<Lease, LeaseError>> },
     Release { sandbox: String, interface: Option<String>, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
     ReleaseUnchanged { lease: Lease, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
+    CatchUp { incarnation: Incarnation, former: Input },
     Target { target: String, remember: bool, reply: oneshot::Sender<Result<(), TargetError>> },
 }
 
@@ -83,10 +85,24 @@ impl Worker {
                 let token = self.token(Reply::Release(reply));
                 self.decide(Input::ReleaseUnchanged { token, lease });
             }
+            Request::CatchUp { incarnation, former } => self.catch_up(incarnation, former),
             Request::Target { target, remember, reply } => {
                 // Whoever asked may have gone away.
                 let _ = reply.send(self.remember_target(target, remember).map_err(TargetError::from));
             }
+        }
+    }
+
+    /// Makes the disk as late as what others know of this node. Only a run that begins with it may go on.
+    fn catch_up(&mut self, incarnation: Incarnation, former: Input) {
+        let decision = self.ipam.decide(Instant::now(), &mut crate::random::fill, former);
+        match self.state.catch_up(incarnation, &decision.changes) {
+            Ok(()) => {
+                self.follow(decision, Ok(()));
+                self.tell(AddressEvent::CaughtUp(incarnation));
+            }
+            // The next run is told again.
+            Err(error) => self.tell(AddressEvent::Lost(error)),
         }
     }
 
@@ -128,6 +144,11 @@ impl Worker {
             [] => Ok(()),
             changes => self.state.commit(changes),
         };
+        self.follow(decision, committed);
+    }
+
+    /// Applies what is on disk, or takes back what is not.
+    fn follow(&mut self, decision: Decision, committed: Result<(), StateError>) {
         let effects = match committed {
             Ok(()) => {
                 self.ipam.apply(&decision.changes);

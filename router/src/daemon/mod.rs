@@ -35,7 +35,7 @@ use crate::config::{Config, DEFAULT_PORT, Flags, Listen, RingStart};
 use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, QueueSink, Run};
 use crate::kernel::driver::KernelDriver;
 use crate::kernel::underlay::{self, Underlay};
-use crate::kernel::{TUN_NAME, purge};
+use crate::kernel::{TUN_NAME, held_by_pods, purge};
 use crate::log::LogFilter;
 use crate::node::{self, Lost, NodeHandle, Parts};
 use crate::sandboxes;
@@ -159,8 +159,10 @@ fn assemble(
     let mut netlink = Netlink::connect()?;
     let underlay = Underlay::read(&mut netlink, config.range4, config.range6)?;
     let mtu = config.mtu.unwrap_or_else(|| underlay.pod_mtu());
-    let ipam = restore(&config, &host)?;
+    let mut ipam = restore(&config, &host)?;
     refuse_overlap(&underlay, &ipam)?;
+    // Before the kernel thread sweeps: routes may be all that is left of leases that the disk has lost.
+    ipam.avoid(held_by_pods(&mut netlink)?);
     let tun = prepare_host(&mut netlink)?;
     let Host { state, run, identity, secrets } = host;
     let incarnation = run.incarnation;

@@ -19,6 +19,8 @@ pub mod purge;
 mod reconcile;
 pub mod underlay;
 
+pub use reconcile::held_by_pods;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The TUN device of the encrypted path.

@@ -1,6 +1,7 @@
 //! Compares what the kernel holds with what is desired, and changes the difference, make before break.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use meshwork_sys::Result;
 use meshwork_sys::netlink::{InterfaceAddress, Link, Netlink, Nexthop, RouteFilter, Scope, Traffic};
@@ -111,6 +112,18 @@ fn routing(netlink: &mut Netlink, desired: &Routing, kept: impl Fn(&Nexthop) -> 
         changed = true;
     }
     Ok(changed)
+}
+
+/// Addresses that are routed to pod links which stand: their pods may live, whatever is known of their leases.
+///
+/// # Errors
+/// When the kernel does not tell its links or routes.
+pub fn held_by_pods(netlink: &mut Netlink) -> Result<BTreeSet<IpAddr>> {
+    let links: BTreeSet<u32> = pod_links(&netlink.links()?).into_values().collect();
+    let routes = netlink.routes(RouteFilter { protocol: Some(ROUTE_PROTOCOL) })?.into_iter();
+    let to_pods = routes.filter(|route| route.output.is_some_and(|output| links.contains(&output)));
+    let hosts = to_pods.map(|route| route.destination).filter(|net| net.prefix_len() == net.max_prefix_len());
+    Ok(hosts.map(|net| net.addr()).collect())
 }
 
 /// What the kernel holds of ours.

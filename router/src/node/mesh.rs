@@ -11,10 +11,10 @@ use meshwork_gossip::{Event, Full, MemberState};
 use meshwork_ipam::{Effect, Input, MAX_MESSAGE, Message, node_prefix6};
 use meshwork_tunnel::{Desired, TunnelPeer};
 use meshwork_wire::record::{FreeSpace, PeerRecord, Peers, Pods, Ring, Store};
-use meshwork_wire::{PeerId, frame};
+use meshwork_wire::{Incarnation, PeerId, frame};
 
 use super::twins::TWIN_TOPIC;
-use super::{Node, UNDERLAY_INTERVAL, host_interface};
+use super::{Lost, Node, UNDERLAY_INTERVAL, host_interface};
 use crate::addresses::AddressEvent;
 use crate::config::MOST_TRUSTED;
 use crate::kernel::desired::Overlay;
@@ -43,6 +43,10 @@ pub(super) struct Stale {
     rings: BTreeSet<PeerId>,
     /// Peers whose first exchange is complete, which the allocator has not heard.
     synced: BTreeSet<PeerId>,
+    /// The disk was rolled back, which the allocator has not heard.
+    outranked: bool,
+    /// What the lost runs published is here up to this one, and the allocator has not got it.
+    recovered: Option<Incarnation>,
 }
 
 impl Stale {
@@ -52,7 +56,8 @@ impl Stale {
 
     /// Something is left that the allocator had no room for.
     pub(super) fn waits_for_allocator(&self) -> bool {
-        self.members || !self.rings.is_empty() || !self.synced.is_empty()
+        let heard = self.members || !self.rings.is_empty() || !self.synced.is_empty();
+        heard || self.outranked || self.recovered.is_some()
     }
 
     /// Members, their records or their links changed.
@@ -110,13 +115,17 @@ impl Node {
             Event::Outranked { incarnation } => {
                 tracing::error!(%incarnation, "a later state of this node is known elsewhere: its disk was rolled back or copied");
                 self.outranked = Some(incarnation);
+                self.stale.outranked = true;
             }
+            Event::Recovered { incarnation } => self.stale.recovered = Some(incarnation),
         }
     }
 
     /// Tells the allocator of members, then of ring entries, then of who is heard in full: an entry is judged by its
-    /// writer's key, and a full hearing means that every entry before it was seen. What it has no room for waits.
+    /// writer's key, and a full hearing means that every entry before it was seen. That the disk was rolled back comes
+    /// before all, as a hearing would let it hand out addresses. What it has no room for waits.
     fn tell_allocator(&mut self, stale: &Stale) {
+        self.stale.outranked = stale.outranked && !self.parts.allocator.input(Input::Outranked);
         self.stale.members = stale.members && !self.parts.allocator.input(self.members_input());
         for origin in &stale.rings {
             if self.stale.members || !self.parts.allocator.input(self.ring_input(*origin)) {
@@ -124,9 +133,15 @@ impl Node {
             }
         }
         for peer in &stale.synced {
-            if !self.stale.rings.is_empty() || !self.parts.allocator.input(Input::PeerSynced(*peer)) {
+            let early = self.stale.outranked || !self.stale.rings.is_empty();
+            if early || !self.parts.allocator.input(Input::PeerSynced(*peer)) {
                 self.stale.synced.insert(*peer);
             }
+        }
+        if let Some(incarnation) = stale.recovered {
+            let (parts, pods) = (self.gossip.former::<Ring>().collect(), self.gossip.former::<Pods>().collect());
+            let told = self.parts.allocator.catch_up(incarnation, parts, pods);
+            self.stale.recovered = (!told).then_some(incarnation);
         }
     }
 
@@ -153,6 +168,7 @@ impl Node {
             AddressEvent::Begun => {}
             AddressEvent::Effect(effect) => self.address_effect(now, effect),
             AddressEvent::ViewChanged => self.stale.addresses(),
+            AddressEvent::CaughtUp(incarnation) => self.lost = Some(Lost::RolledBack(incarnation)),
             AddressEvent::Lost(error) => self.lost = Some(error.into()),
         }
     }

@@ -131,6 +131,9 @@ pub enum Lost {
     /// It is not known what is on disk.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The disk was older than what the mesh knew of this node; it no longer is.
+    #[error("the state was rolled back: peers know run {0} of this node. It has caught up; start meshd again")]
+    RolledBack(Incarnation),
     /// An earlier process holds the identity.
     #[error("identity in use at {0}: give a copied host a state directory of its own, or stop the other meshd")]
     IdentityInUse(SocketAddr),
