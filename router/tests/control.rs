@@ -3,10 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use meshwork_identity::admission::Refused;
 use meshwork_identity::{Identity, Secret, Secrets};
 use meshwork_router::config::Target;
 use meshwork_router::control::dialer::TargetKey;
-use meshwork_router::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkSender, Outgoing, QueueSink, Run};
+use meshwork_router::control::{
+    ControlEndpoint, ControlQueue, LinkError, LinkEvent, LinkSender, Outgoing, QueueSink, Run,
+};
 use meshwork_sys::udp::{ReceiveBatch, UdpSocket};
 use meshwork_tunnel::ControlSink;
 use meshwork_wire::Incarnation;
@@ -36,20 +39,16 @@ impl Side {
     }
 
     fn on(host: Host, seed: u8, secret: u8) -> Self {
+        Self::run(host, seed, secret, Run::begin(Incarnation(1)))
+    }
+
+    fn run(host: Host, seed: u8, secret: u8, run: Run) -> Self {
         let identity = Identity::from_seed([seed; 32]);
         let (socket, queue) = (Arc::clone(&host.socket), Arc::new(ControlQueue::default()));
         *host.reader.lock().expect("no reader panicked") = Arc::clone(&queue);
         let (sender, events) = mpsc::channel(16);
-        let endpoint = ControlEndpoint::start(
-            &identity,
-            Run::begin(Incarnation(1)),
-            secrets(secret),
-            &[seed; 32],
-            socket,
-            queue,
-            sender,
-        )
-        .expect("started");
+        let endpoint = ControlEndpoint::start(&identity, run, secrets(secret), &[seed; 32], socket, queue, sender)
+            .expect("started");
         Self { identity, endpoint, events, host }
     }
 
@@ -181,4 +180,33 @@ async fn a_node_that_was_killed_and_started_anew_ends_the_links_of_its_former_se
         assert_eq!(reason, "the other side restarted");
         assert!(took < Duration::from_secs(3), "it took {took:?}");
     }
+}
+
+#[tokio::test]
+async fn of_two_processes_of_one_identity_the_later_one_learns_that_it_has_to_end() {
+    let begun = Run::begin(Incarnation(1));
+    let earlier = Run { started: begun.started - Duration::from_secs(1), number: begun.number ^ 1, ..begun };
+    for later_dials in [true, false] {
+        let mut one = Side::run(Host::new(), 1, 1, earlier);
+        let mut other = Side::run(Host::new(), 1, 1, begun);
+        let address = one.host.socket.local_address();
+        if later_dials {
+            other.dial(&one);
+            let LinkEvent::DialFailed(_, error) = other.event().await else { panic!("a copy was admitted") };
+            assert_eq!(error.to_string(), format!("identity in use at {address}"));
+        } else {
+            one.dial(&other);
+            assert!(matches!(other.event().await, LinkEvent::IdentityInUse(found) if found == address));
+            assert!(matches!(one.event().await, LinkEvent::DialFailed(_, LinkError::Copied(_))));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_dials_itself_is_no_copy_of_itself() {
+    let mut one = Side::new(1, 1);
+    let target = one.host.socket.local_address();
+    one.endpoint.dial(TargetKey::Named(Target { host: target.ip().to_string(), port: target.port() }));
+    assert!(matches!(one.event().await, LinkEvent::DialFailed(_, LinkError::Refused(Refused::OwnIdentity))));
+    assert_eq!(one.endpoint.refused_callers(), []);
 }

@@ -67,6 +67,10 @@ impl Node {
     /// Puts a link into use.
     pub(super) fn establish(&mut self, now: Instant, sender: LinkSender) {
         let peer = sender.peer;
+        // It waited for the word of another process than the one that has the link now, and calls again.
+        if let Some(waiting) = self.newcomers.take(peer) {
+            waiting.close(0);
+        }
         tracing::info!(%peer, address = %sender.address, direction = ?sender.direction, "control link established");
         self.dialer.linked(now, sender.target.as_ref(), peer);
         self.gossip.link_up(now, peer, sender.key);

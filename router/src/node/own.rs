@@ -83,9 +83,9 @@ impl Node {
         self.parts.control.set_secrets(secrets.clone());
         self.clear.set_secrets(&secrets);
         self.parts.tunnel.set_secrets(secrets);
-        for link in self.links.values() {
-            if !self.parts.control.accepts(link.sender.key_id) {
-                link.sender.close(0);
+        for link in self.links.values().map(|link| &link.sender).chain(self.newcomers.links()) {
+            if !self.parts.control.accepts(link.key_id) {
+                link.close(0);
             }
         }
     }

@@ -56,6 +56,10 @@ impl Newcomers {
         self.0.remove(&peer).map(|newcomer| newcomer.link)
     }
 
+    pub(super) fn links(&self) -> impl Iterator<Item = &LinkSender> {
+        self.0.values().map(|newcomer| &newcomer.link)
+    }
+
     pub(super) fn ended(&mut self, id: LinkId) {
         self.0.retain(|_, newcomer| newcomer.link.id != id);
     }
