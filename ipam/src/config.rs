@@ -1,11 +1,15 @@
 //! What a node is told at start.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use meshwork_identity::Identity;
 use meshwork_wire::Incarnation;
+
+use crate::durable::Snapshot;
+use crate::prefix::node_prefix6;
 
 /// What an [`crate::Ipam`] is made from.
 #[derive(Debug, Clone)]
@@ -68,4 +72,38 @@ pub enum RestoreError {
     /// Parts of two rings.
     #[error("the state directory holds parts of two rings: it was damaged; move it aside and start as a new peer")]
     TwoRings,
+}
+
+/// Whether what is configured can work, and fits what the disk holds.
+pub(crate) fn check(config: &Config, durable: &Snapshot) -> Result<(), RestoreError> {
+    if config.range4.prefix_len() > MAX_RANGE4 {
+        return Err(RestoreError::Range4TooSmall(config.range4));
+    }
+    if config.range6.prefix_len() > MAX_RANGE6 {
+        return Err(RestoreError::Range6TooSmall(config.range6));
+    }
+    let changed = |held: String, range: String| Err(RestoreError::RangeChanged { held, range });
+    if let Some(prefix) = durable.parts.keys().find(|prefix| !config.range4.contains(*prefix)) {
+        return changed(prefix.to_string(), config.range4.to_string());
+    }
+    let mut rings = durable.parts.values().map(|held| held.part.ring);
+    let ring = rings.next();
+    if rings.any(|other| Some(other) != ring) {
+        return Err(RestoreError::TwoRings);
+    }
+    let mut seen = BTreeSet::new();
+    let prefix6 = node_prefix6(config.range6, config.identity.peer_id());
+    for address in durable.leases.values().flat_map(|lease| &lease.pod.addresses) {
+        match address {
+            IpAddr::V4(held) if !config.range4.contains(held) => {
+                return changed(held.to_string(), config.range4.to_string());
+            }
+            IpAddr::V6(held) if !prefix6.contains(held) => {
+                return changed(held.to_string(), config.range6.to_string());
+            }
+            _ if !seen.insert(*address) => return Err(RestoreError::LeasedTwice(*address)),
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ use meshwork_wire::{PeerId, Version};
 
 use crate::allocate::Waiting;
 use crate::ask::Asking;
-use crate::config::{Config, Init, MAX_RANGE4, MAX_RANGE6, RestoreError};
+use crate::config::{Config, Init, RestoreError, check};
 use crate::durable::{Change, Snapshot, order_of};
 use crate::give::Asker;
 use crate::heard::Heard;
@@ -565,39 +565,6 @@ pub(crate) fn number_of(address: IpAddr) -> u32 {
 
 fn longest_part(range: Ipv4Net) -> u8 {
     (range.prefix_len() + MAX_PARTS_LOG2).min(32)
-}
-
-fn check(config: &Config, durable: &Snapshot) -> Result<(), RestoreError> {
-    if config.range4.prefix_len() > MAX_RANGE4 {
-        return Err(RestoreError::Range4TooSmall(config.range4));
-    }
-    if config.range6.prefix_len() > MAX_RANGE6 {
-        return Err(RestoreError::Range6TooSmall(config.range6));
-    }
-    let changed = |held: String, range: String| Err(RestoreError::RangeChanged { held, range });
-    if let Some(prefix) = durable.parts.keys().find(|prefix| !config.range4.contains(*prefix)) {
-        return changed(prefix.to_string(), config.range4.to_string());
-    }
-    let mut rings = durable.parts.values().map(|held| held.part.ring);
-    let ring = rings.next();
-    if rings.any(|other| Some(other) != ring) {
-        return Err(RestoreError::TwoRings);
-    }
-    let mut seen = BTreeSet::new();
-    let prefix6 = node_prefix6(config.range6, config.identity.peer_id());
-    for address in durable.leases.values().flat_map(|lease| &lease.pod.addresses) {
-        match address {
-            IpAddr::V4(held) if !config.range4.contains(held) => {
-                return changed(held.to_string(), config.range4.to_string());
-            }
-            IpAddr::V6(held) if !prefix6.contains(held) => {
-                return changed(held.to_string(), config.range6.to_string());
-            }
-            _ if !seen.insert(*address) => return Err(RestoreError::LeasedTwice(*address)),
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 impl Ipam {
