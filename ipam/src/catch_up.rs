@@ -73,8 +73,9 @@ impl Ipam {
             let pool = if address.is_ipv4() { &self.pool4 } else { &self.pool6 };
             decision.changes.extend(pool.place(number_of(*address)).map(|sequence| Change::DropFreed { sequence }));
         }
-        let netns = known.map(|lease| lease.netns.clone()).unwrap_or_default();
-        decision.changes.push(Change::PutLease(Lease { name, netns, pod }));
+        // Where it came from was on the disk that was lost.
+        let (netns, origin) = known.map(|lease| (lease.netns.clone(), lease.origin.clone())).unwrap_or_default();
+        decision.changes.push(Change::PutLease(Lease { name, netns, pod, origin }));
     }
 
     /// Whether this node may have leased an address.

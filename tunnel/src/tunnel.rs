@@ -92,12 +92,12 @@ impl Tunnel {
     /// The encrypted path to one peer.
     #[must_use]
     pub fn path(&self, peer: PeerId) -> Option<PathStatus> {
-        self.shared.machine.lock().unwrap_or_else(PoisonError::into_inner).path(peer, Instant::now())
+        self.shared.decider.decide(|machine, now| machine.path(peer, now))
     }
 
     /// Asks a peer now whether it is there; [`PathStatus::heard`] tells. Without a session to it, nothing happens.
     pub fn ask(&self, peer: PeerId) {
-        self.shared.drive(|machine, now| machine.handle_use(peer, now));
+        self.shared.decider.decide(|machine, now| machine.handle_use(peer, now));
         self.look();
     }
 
