@@ -68,8 +68,34 @@ impl Fabric {
     /// # Errors
     /// When the kernel refuses the rule.
     pub fn cut(&self, one: HostNumber, other: HostNumber) -> Result<()> {
-        let elements = format!("add element inet meshlab cut {{ \"{one}\" . \"{other}\", \"{other}\" . \"{one}\" }}\n");
-        Ok(self.namespace.run(|| nft::apply(&elements))??)
+        self.drop_between(&[(one, other), (other, one)])
+    }
+
+    /// Drops what `from` sends to `to`, and lets pass what comes back, until [`Self::heal`].
+    ///
+    /// # Errors
+    /// When the kernel refuses the rule.
+    pub fn cut_one_way(&self, from: HostNumber, to: HostNumber) -> Result<()> {
+        self.drop_between(&[(from, to)])
+    }
+
+    /// Drops everything between hosts of different groups, until [`Self::heal`]. Within a group all passes; a host of no
+    /// group still reaches everybody.
+    ///
+    /// # Errors
+    /// When the kernel refuses the rule.
+    pub fn partition(&self, groups: &[Vec<HostNumber>]) -> Result<()> {
+        self.drop_between(&across(groups))
+    }
+
+    /// All in one transaction: there is no moment of half a partition.
+    fn drop_between(&self, pairs: &[(HostNumber, HostNumber)]) -> Result<()> {
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let elements: Vec<_> = pairs.iter().map(|(from, to)| format!("\"{from}\" . \"{to}\"")).collect();
+        let script = format!("add element inet meshlab cut {{ {} }}\n", elements.join(", "));
+        Ok(self.namespace.run(|| nft::apply(&script))??)
     }
 
     /// Lets everything pass again.
@@ -81,6 +107,16 @@ impl Fabric {
     }
 }
 
+/// Ordered pairs of hosts that are in different groups.
+fn across(groups: &[Vec<HostNumber>]) -> Vec<(HostNumber, HostNumber)> {
+    let mut pairs = Vec::new();
+    for (place, group) in groups.iter().enumerate() {
+        let others = groups.iter().enumerate().filter(|(other, _)| *other != place).flat_map(|(_, other)| other);
+        pairs.extend(others.flat_map(|&other| group.iter().map(move |&one| (one, other))));
+    }
+    pairs
+}
+
 fn configure(netlink: &mut Netlink, link: &str, address4: Ipv4Addr, address6: Ipv6Addr) -> Result<()> {
     let index = netlink.link(link)?.map(|found| found.index);
     let index = index.ok_or_else(|| Error::Unproven(format!("link {link} vanished while the lab was being made")))?;
@@ -88,4 +124,18 @@ fn configure(netlink: &mut Netlink, link: &str, address4: Ipv4Addr, address6: Ip
         netlink.add_address(index, &InterfaceAddress { net, scope: Scope::Global, nodad: true })?;
     }
     Ok(netlink.set_up(index)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_concerns_pairs_of_different_groups_both_ways() {
+        let host = |number| HostNumber::new(number).unwrap();
+        let pairs = across(&[vec![host(1), host(2)], vec![host(3)]]);
+        let numbers: Vec<_> = pairs.iter().map(|(from, to)| (from.get(), to.get())).collect();
+        assert_eq!(numbers, [(1, 3), (2, 3), (3, 1), (3, 2)]);
+        assert!(across(&[vec![host(1), host(2)]]).is_empty());
+    }
 }

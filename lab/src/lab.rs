@@ -3,23 +3,19 @@
 //! A [`Lab`] that goes out of scope is taken away with everything in it, also by a panic or an early return, unless
 //! [`Lab::leave_running`] said otherwise. [`Lab::open`] finds a lab that somebody else made; it never ends with the value.
 
-use std::ffi::OsString;
-use std::fs;
-use std::io::Read;
-use std::os::unix::fs::DirBuilderExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::builder::Builder;
 use crate::capture::Capture;
 use crate::complain;
 use crate::error::{Error, Result};
 use crate::fabric::Fabric;
 use crate::host::{Host, Settings};
-use crate::namespace::Namespace;
 use crate::programs::Programs;
 use crate::readiness;
 use crate::remains;
-use crate::topology::{HostNumber, LabName, MAX_HOSTS};
+use crate::topology::{HostNumber, LabName};
 
 /// A mesh of a few hosts forms in about a second; a debug build on a loaded machine takes a multiple.
 const FORM_DEADLINE: Duration = Duration::from_secs(20);
@@ -34,32 +30,13 @@ pub struct Lab {
     ends_with_value: bool,
 }
 
-/// What a lab is to be.
-#[derive(Debug)]
-pub struct Builder {
-    name: LabName,
-    hosts: u16,
-    begins: Vec<(u16, Vec<OsString>)>,
-    flags: Vec<(u16, Vec<OsString>)>,
-    environment: Vec<(u16, OsString, OsString)>,
-    secrets: Vec<(u16, String)>,
-}
-
 impl Lab {
     /// Begins a lab of one host.
     ///
     /// # Errors
     /// [`Error::BadName`].
     pub fn build(name: &str) -> Result<Builder> {
-        let name = LabName::new(name)?;
-        Ok(Builder {
-            name,
-            hosts: 1,
-            begins: Vec::new(),
-            flags: Vec::new(),
-            environment: Vec::new(),
-            secrets: Vec::new(),
-        })
+        Ok(Builder::new(LabName::new(name)?))
     }
 
     /// A lab that exists. Its daemons are not this process's to stop and start.
@@ -81,6 +58,11 @@ impl Lab {
         let hosts = numbers.iter().map(host).collect();
         let fabric = Fabric::existing(&name);
         Ok(Self { name, fabric, hosts, formed_in: Duration::ZERO, ends_with_value: false })
+    }
+
+    /// What the builder makes: from here on the value takes away what is there.
+    pub(crate) fn of(name: LabName, fabric: Fabric, hosts: Vec<Host>) -> Self {
+        Self { name, fabric, hosts, formed_in: Duration::ZERO, ends_with_value: true }
     }
 
     /// Its name.
@@ -128,7 +110,25 @@ impl Lab {
         self.fabric.cut(self.host(one).number(), self.host(other).number())
     }
 
-    /// Mends every cut.
+    /// Drops what host `from` sends to host `to`, and lets pass what comes back, until [`Self::heal`].
+    ///
+    /// # Errors
+    /// When the kernel refuses the rule.
+    pub fn cut_one_way(&self, from: u16, to: u16) -> Result<()> {
+        self.fabric.cut_one_way(self.host(from).number(), self.host(to).number())
+    }
+
+    /// Drops everything between hosts of different groups until [`Self::heal`]. Within a group all passes; a host of no
+    /// group still reaches everybody.
+    ///
+    /// # Errors
+    /// When the kernel refuses the rule.
+    pub fn partition(&self, groups: &[&[u16]]) -> Result<()> {
+        let numbers = |group: &&[u16]| group.iter().map(|&number| self.host(number).number()).collect();
+        self.fabric.partition(&groups.iter().map(numbers).collect::<Vec<_>>())
+    }
+
+    /// Mends every cut and partition.
     ///
     /// # Errors
     /// When the kernel refuses it.
@@ -212,114 +212,4 @@ impl Drop for Lab {
             complain!("lab {} is not quite gone: {error}", self.name);
         }
     }
-}
-
-impl Builder {
-    /// Gives it `count` hosts, `h1` to `hN`.
-    #[must_use]
-    pub fn hosts(mut self, count: u16) -> Self {
-        self.hosts = count;
-        self
-    }
-
-    /// Lets the daemon of host `number` begin in another way than the default: `h1` seeds the ring, the others begin from
-    /// `h1`.
-    #[must_use]
-    pub fn begins(mut self, number: u16, flags: &[&str]) -> Self {
-        self.begins.push((number, flags.iter().map(OsString::from).collect()));
-        self
-    }
-
-    /// Adds flags to the daemon of host `number`.
-    #[must_use]
-    pub fn flags(mut self, number: u16, flags: &[&str]) -> Self {
-        self.flags.push((number, flags.iter().map(OsString::from).collect()));
-        self
-    }
-
-    /// Sets a variable in the environment of the daemon of host `number`.
-    #[must_use]
-    pub fn environment(mut self, number: u16, name: &str, value: &str) -> Self {
-        self.environment.push((number, name.into(), value.into()));
-        self
-    }
-
-    /// Gives host `number` another secret than the lab's.
-    #[must_use]
-    pub fn secret(mut self, number: u16, secret: &str) -> Self {
-        self.secrets.push((number, secret.to_owned()));
-        self
-    }
-
-    /// Makes the lab with all daemons running as one mesh.
-    ///
-    /// # Errors
-    /// When anything of it does not work; nothing is left behind.
-    pub fn up(self) -> Result<Lab> {
-        let mut lab = self.without_daemons()?;
-        lab.start()?;
-        Ok(lab)
-    }
-
-    /// Makes the lab and starts no daemon. What an interrupted lab of this name left is taken away first.
-    ///
-    /// # Errors
-    /// When anything of it does not work; nothing is left behind.
-    pub fn without_daemons(self) -> Result<Lab> {
-        let programs = Programs::find()?;
-        self.with(&programs)
-    }
-
-    fn with(self, programs: &Programs) -> Result<Lab> {
-        if self.hosts == 0 || self.hosts > MAX_HOSTS {
-            return Err(Error::Unproven(format!("a lab has 1 to {MAX_HOSTS} hosts, not {}", self.hosts)));
-        }
-        remains::clear(&self.name)?;
-        let secret = fresh_secret()?;
-        let hosts = (1..=self.hosts).filter_map(HostNumber::new);
-        let hosts =
-            hosts.map(|number| Host::new(&self.name, number, programs.clone(), self.settings(number))).collect();
-        let fabric = Fabric::existing(&self.name);
-        // From here on the value takes away what was made so far.
-        let lab = Lab { name: self.name.clone(), fabric, hosts, formed_in: Duration::ZERO, ends_with_value: true };
-        make_directory(&lab.name)?;
-        Fabric::create(&lab.name)?;
-        for host in &lab.hosts {
-            Namespace::create(host.namespace().name().to_owned())?;
-            lab.fabric.attach(host.number(), host.namespace())?;
-            let own = self.secrets.iter().find(|(number, _)| *number == host.number().get());
-            host.prepare(own.map_or(&secret, |(_, secret)| secret))?;
-        }
-        Ok(lab)
-    }
-
-    fn settings(&self, number: HostNumber) -> Settings {
-        let own = self.begins.iter().find(|(host, _)| *host == number.get());
-        let begin = own.map_or_else(|| begin(number), |(_, flags)| flags.clone());
-        let added = self.flags.iter().filter(|(host, _)| *host == number.get()).flat_map(|(_, flags)| flags.clone());
-        let variables = self.environment.iter().filter(|(host, ..)| *host == number.get());
-        let environment = variables.map(|(_, name, value)| (name.clone(), value.clone())).collect();
-        Settings { flags: begin.into_iter().chain(added).collect(), environment }
-    }
-}
-
-fn begin(number: HostNumber) -> Vec<OsString> {
-    match number {
-        HostNumber::FIRST => vec!["--ipam-init".into(), "seed".into()],
-        _ => vec!["--peer".into(), HostNumber::FIRST.address4().to_string().into()],
-    }
-}
-
-/// Secrets lie in it, so it is closed to others.
-fn make_directory(lab: &LabName) -> Result<()> {
-    let directory = lab.directory();
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-    made.map_err(Error::io(format!("make {}", directory.display())))
-}
-
-fn fresh_secret() -> Result<String> {
-    let mut bytes = [0; 32];
-    let read = fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(Error::io("read /dev/urandom"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

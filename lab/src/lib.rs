@@ -27,6 +27,7 @@
 //! It needs root, and the programs of the same build ([`Programs`]).
 
 pub mod bench;
+mod builder;
 mod capture;
 pub mod churn;
 pub mod cni;
@@ -50,12 +51,13 @@ mod table;
 pub mod topology;
 mod wait;
 
+pub use builder::Builder;
 pub use capture::Capture;
 pub use error::{Error, Result};
 pub use fabric::Fabric;
 pub use host::Host;
 pub use iperf::{Iperf, Throughput};
-pub use lab::{Builder, Lab};
+pub use lab::Lab;
 pub use namespace::{Namespace, Running};
 pub use ping::{Answers, MAX_MARKER, Ping};
 pub use pod::Pod;

@@ -1,17 +1,19 @@
 //! `meshlab`: labs from the command line.
 
 mod list;
+mod verbs;
 
 use std::env;
 use std::ffi::OsString;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use meshwork_lab::topology::LabName;
 use meshwork_lab::{Lab, bench, churn, complain, demo, interrupt, remains, say};
+
+use crate::verbs::{done, exit_code};
 
 /// What shells expect of a program that ended by SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -63,10 +65,21 @@ enum Verb {
         one: String,
         /// The other.
         other: String,
+        /// Drops only what the first sends to the second.
+        #[arg(long)]
+        one_way: bool,
         #[command(flatten)]
         lab: Which,
     },
-    /// Mends every cut.
+    /// Drops everything between hosts of different groups, such as `partition h1,h2 h3,h4`.
+    Partition {
+        /// Hosts with commas between them; a host of no group still reaches everybody.
+        #[arg(required = true, num_args = 2..)]
+        groups: Vec<String>,
+        #[command(flatten)]
+        lab: Which,
+    },
+    /// Mends every cut and partition.
     Heal(Which),
     /// Lists labs with their hosts and pods.
     Ls,
@@ -112,70 +125,18 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
-        Verb::Up { hosts, lab } => up(hosts, &lab.lab),
+        Verb::Up { hosts, lab } => verbs::up(hosts, &lab.lab),
         Verb::Down(lab) => done(remains::clear(&LabName::new(&lab.lab)?)),
-        Verb::Exec { host, lab, command } => exec(&lab.lab, &host, &command),
-        Verb::Pod { host, name, lab } => pod(&lab.lab, &host, name),
-        Verb::Cut { one, other, lab } => cut(&lab.lab, &one, &other),
+        Verb::Exec { host, lab, command } => verbs::exec(&lab.lab, &host, &command),
+        Verb::Pod { host, name, lab } => verbs::pod(&lab.lab, &host, name),
+        Verb::Cut { one, other, one_way, lab } => verbs::cut(&lab.lab, &one, &other, one_way),
+        Verb::Partition { groups, lab } => verbs::partition(&lab.lab, &groups),
         Verb::Heal(lab) => done(Lab::open(&lab.lab)?.heal()),
         Verb::Ls => done(list::print()),
         Verb::Demo => Ok(exit_code(demo::run(env::var_os("KEEP").is_some_and(|keep| keep == "1"))?)),
         Verb::Churn { rate, seconds } => done(churn::run(rate, seconds)),
         Verb::Bench { results, cache } => done(bench::run(&cache, &results)),
     }
-}
-
-fn done(outcome: meshwork_lab::Result<()>) -> Result<ExitCode> {
-    outcome?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn exit_code(proven: bool) -> ExitCode {
-    if proven { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn up(hosts: u16, name: &str) -> Result<ExitCode> {
-    interrupt::end_lab_on_signal(&LabName::new(name)?)?;
-    let lab = Lab::build(name)?.hosts(hosts).up()?;
-    say!("lab {name}: {hosts} hosts are one mesh after {:.2} s", lab.formed_in().as_secs_f64());
-    for host in lab.hosts() {
-        say!("  {}  {}  {}", host.number(), host.underlay()[0], host.socket().display());
-    }
-    say!("take it down with: meshlab down --name {name}");
-    lab.leave_running();
-    Ok(ExitCode::SUCCESS)
-}
-
-fn exec(lab: &str, place: &str, command: &[OsString]) -> Result<ExitCode> {
-    let lab = Lab::open(lab)?;
-    let (host, pod) = place.split_once('/').map_or((place, None), |(host, pod)| (host, Some(pod)));
-    let host = lab.host_named(host)?;
-    let namespace = match pod {
-        Some(pod) => host.pod_namespace(pod)?,
-        None => host.namespace().clone(),
-    };
-    let (program, arguments) = command.split_first().context("no command was given")?;
-    let mut inside = namespace.command(program)?;
-    // Only returns when the program cannot be started.
-    let error = inside.args(arguments).stdin(std::process::Stdio::inherit()).exec();
-    Err(error).with_context(|| format!("cannot run {}", program.to_string_lossy()))
-}
-
-fn pod(lab: &str, host: &str, name: Option<String>) -> Result<ExitCode> {
-    let lab = Lab::open(lab)?;
-    let host = lab.host_named(host)?;
-    let taken = host.pod_names()?;
-    let free = || (1_u32..).map(|number| format!("p{number}")).find(|name| !taken.contains(name)).unwrap_or_default();
-    let pod = host.pod(&name.unwrap_or_else(free))?;
-    let addresses: Vec<_> = pod.addresses().iter().map(ToString::to_string).collect();
-    say!("{}  {}  {}", pod.name(), pod.namespace().name(), addresses.join("  "));
-    Ok(ExitCode::SUCCESS)
-}
-
-fn cut(lab: &str, one: &str, other: &str) -> Result<ExitCode> {
-    let lab = Lab::open(lab)?;
-    let (one, other) = (lab.host_named(one)?.number(), lab.host_named(other)?.number());
-    done(lab.fabric().cut(one, other))
 }
 
 #[cfg(test)]

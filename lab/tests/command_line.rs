@@ -37,6 +37,10 @@ fn a_lab_is_made_used_and_taken_away() {
     assert!(!ping("h1", "198.18.0.10").status.success());
     succeed(&["heal", "--name", LAB]);
     assert!(ping("h1", "198.18.0.10").status.success());
+    succeed(&["partition", "h1", "h2", "--name", LAB]);
+    assert!(!ping("h1", "198.18.0.10").status.success());
+    succeed(&["heal", "--name", LAB]);
+    assert!(ping("h1", "198.18.0.10").status.success());
 
     succeed(&["down", "--name", LAB]);
     assert!(!Path::new(&format!("/run/netns/mwlab-{LAB}-h1")).exists());

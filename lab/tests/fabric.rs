@@ -30,6 +30,40 @@ fn hosts_reach_each_other_in_both_families_until_they_are_cut() {
 }
 
 #[test]
+fn a_partition_parts_groups_and_nothing_within_them() {
+    let lab = Lab::build("fabricparts").unwrap().hosts(4).without_daemons().unwrap();
+    let reaches = |from: u16, to: u16| lab.host(to).underlay().map(|to| answers(lab.host(from).namespace(), to));
+
+    lab.partition(&[&[1, 2], &[3]]).unwrap();
+    assert_eq!((reaches(1, 2), reaches(2, 1)), ([true, true], [true, true]), "one group");
+    assert_eq!((reaches(1, 3), reaches(3, 2)), ([false, false], [false, false]), "different groups");
+    assert_eq!((reaches(4, 1), reaches(4, 3)), ([true, true], [true, true]), "a host of no group");
+    lab.heal().unwrap();
+    assert_eq!((reaches(1, 3), reaches(3, 2)), ([true, true], [true, true]));
+}
+
+#[test]
+fn a_one_way_cut_lets_questions_arrive_and_drops_what_goes_the_other_way() {
+    let lab = Lab::build("fabricway").unwrap().hosts(2).without_daemons().unwrap();
+    lab.cut_one_way(2, 1).unwrap();
+    let [question, answer] = ["dst host 198.18.0.10", "src host 198.18.0.10"];
+    let seen_from = |host: u16, filter: &str| {
+        let seen = lab.host(host).directory().join("seen");
+        let line = ["tcpdump", "-n", "-l", "-Z", "root", "-i", "eth0", "icmp and", filter];
+        let mut tcpdump = lab.host(host).namespace().spawn(line, &seen).unwrap();
+        tcpdump.wait_for("listening on", Duration::from_secs(10)).unwrap();
+        tcpdump
+    };
+    let (mut asked, answered) = (seen_from(2, question), seen_from(1, answer));
+    assert!(!answers(lab.host(1).namespace(), lab.host(2).underlay()[0]));
+    asked.wait_for("echo request", Duration::from_secs(10)).unwrap();
+    assert!(!answered.printed().contains("echo reply"), "{}", answered.printed());
+
+    lab.heal().unwrap();
+    assert!(answers(lab.host(1).namespace(), lab.host(2).underlay()[0]));
+}
+
+#[test]
 fn a_capture_sees_what_crosses_the_fabric_and_nothing_else() {
     let lab = Lab::build("fabriccapture").unwrap().hosts(3).without_daemons().unwrap();
     let capture = lab.capture("all", "").unwrap();
