@@ -84,7 +84,7 @@ fn overlay() -> Arc<Overlay> {
 fn set_up() -> (Tun, KernelDriver) {
     let mut netlink = Netlink::connect().expect("netlink");
     underlay::prepare(&mut netlink).expect("prepared");
-    let tun = Tun::open(TUN_NAME, TunOptions { persistent: true }).expect("a TUN");
+    let tun = Tun::open(TUN_NAME, TunOptions { persistent: true, ..TunOptions::default() }).expect("a TUN");
     underlay::prepare_tun(&mut netlink).expect("prepared");
     netlink.create_veth(&Veth::new(POD_LINK, "pod")).expect("a link");
     let driver = KernelDriver::start(Netlink::connect().expect("netlink")).expect("a thread");

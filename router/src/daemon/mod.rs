@@ -87,7 +87,7 @@ fn purge_everything() -> Result<(), StartError> {
     let mut netlink = Netlink::connect()?;
     if netlink.link(TUN_NAME)?.is_some() {
         // Fails while a daemon holds the device: it would put back half of what is removed under it.
-        drop(Tun::open(TUN_NAME, TunOptions { persistent: true })?);
+        drop(Tun::open(TUN_NAME, TunOptions { persistent: true, ..TunOptions::default() })?);
     }
     let removed = purge::purge(&mut netlink)?;
     let mut out = std::io::stdout().lock();
@@ -240,7 +240,7 @@ fn refuse_overlap(underlay: &Underlay, ipam: &Ipam) -> Result<(), StartError> {
 /// fails; one that was made here does not stay behind when the rest does fail.
 fn prepare_host(netlink: &mut Netlink) -> Result<Tun, StartError> {
     let was_there = netlink.link(TUN_NAME)?.is_some();
-    let tun = Tun::open(TUN_NAME, TunOptions { persistent: true })?;
+    let tun = Tun::open(TUN_NAME, TunOptions { persistent: true, ..TunOptions::default() })?;
     let prepared = underlay::prepare(netlink).and_then(|()| underlay::prepare_tun(netlink));
     if prepared.is_err() && !was_there {
         let _ = netlink.delete_link(TUN_NAME);

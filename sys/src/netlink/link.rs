@@ -134,6 +134,12 @@ impl Netlink {
         self.set(index, vec![LinkAttribute::Mtu(mtu)], &format!("set the MTU of interface {index} to {mtu}"))
     }
 
+    /// Gives an interface another Ethernet address.
+    pub fn set_mac(&mut self, index: u32, mac: [u8; 6]) -> Result<()> {
+        let attributes = vec![LinkAttribute::Address(mac.to_vec())];
+        self.set(index, attributes, &format!("set the Ethernet address of interface {index}"))
+    }
+
     /// Gives an interface another name. Kernels before 6.2 want it down.
     pub fn rename(&mut self, index: u32, name: &str) -> Result<()> {
         let attributes = vec![LinkAttribute::IfName(checked(name)?)];

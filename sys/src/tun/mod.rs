@@ -1,4 +1,5 @@
-//! The TUN device with offloads: packets of up to 64 KB cross it whole, each behind a virtio-net header.
+//! The TUN device with offloads: packets of up to 64 KB cross it whole, each behind a virtio-net header. As a TAP it
+//! carries Ethernet frames in the same way.
 //!
 //! A [`Tun`] owns one queue's descriptor. Reading and writing take `&self`, so one thread may read while another
 //! writes. A persistent device outlives its descriptor (and with it the routes that point at it); adding addresses and
@@ -10,6 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 pub use header::{GsoKind, VNET_HEADER_LEN, VnetHeader};
 
@@ -35,9 +37,21 @@ pub const GSO_MAX_SIZE: u32 = 61_000;
 /// The same in segments: 44 datagrams of 1,472 bytes are the most that fit one send.
 pub const GSO_MAX_SEGMENTS: u32 = 44;
 
+/// What a device carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layer {
+    /// IP packets: a TUN.
+    #[default]
+    Ip,
+    /// Ethernet frames: a TAP.
+    Ethernet,
+}
+
 /// How to open a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TunOptions {
+    /// What it carries.
+    pub layer: Layer,
     /// Leave the device in place when the descriptor closes.
     pub persistent: bool,
 }
@@ -84,7 +98,7 @@ impl Tun {
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")
             .map_err(TunError::Driver)?;
-        attach(&file, name)?;
+        attach(&file, name, options.layer)?;
         let refused = |what| move |source| TunError::Refused { name: name.to_owned(), what, source };
         control_int(&file, TUNSETVNETHDRSZ, VNET_HEADER_LEN as libc::c_int).map_err(refused("the header size"))?;
         control_int(&file, TUNSETVNETLE, 1).map_err(refused("little-endian headers"))?;
@@ -117,6 +131,25 @@ impl Tun {
         }
     }
 
+    /// Waits until there is something to read or `timeout` is over (`None`: no limit), to the microsecond where
+    /// [`crate::wake::Wake`] waits to the millisecond; whether there is.
+    pub fn wait(&self, timeout: Option<Duration>) -> io::Result<bool> {
+        let mut entry = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let timeout = timeout.map(|limit| libc::timespec {
+            tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+            tv_nsec: limit.subsec_nanos().into(),
+        });
+        let limit = timeout.as_ref().map_or(std::ptr::null(), |limit| limit as *const libc::timespec);
+        // SAFETY: one entry and the time, if any, live until the call returns; no signal mask is given.
+        match unsafe { libc::ppoll(&raw mut entry, 1, limit, std::ptr::null()) } {
+            count if count >= 0 => Ok(count > 0),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
+                error => Err(error),
+            },
+        }
+    }
+
     /// Writes one packet, given as its header and parts in `slices`. The kernel takes it whole or not at all.
     pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<()> {
         io::Write::write_vectored(&mut &self.file, slices).map(|_| ())
@@ -129,7 +162,7 @@ impl AsFd for Tun {
     }
 }
 
-fn attach(file: &File, name: &str) -> Result<(), TunError> {
+fn attach(file: &File, name: &str, layer: Layer) -> Result<(), TunError> {
     if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') {
         return Err(TunError::Name(name.to_owned()));
     }
@@ -138,7 +171,11 @@ fn attach(file: &File, name: &str) -> Result<(), TunError> {
     for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *place = byte.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    let kind = match layer {
+        Layer::Ip => libc::IFF_TUN,
+        Layer::Ethernet => libc::IFF_TAP,
+    };
+    request.ifr_ifru.ifru_flags = (kind | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
     // SAFETY: TUNSETIFF reads and writes one ifreq, which lives until the call returns.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) };
     if result == 0 {
@@ -183,6 +220,14 @@ mod tests {
             let error = Tun::open(name, TunOptions::default()).unwrap_err();
             assert!(matches!(error, TunError::Name(_)), "{error}");
         }
+    }
+
+    #[test]
+    fn what_one_layer_made_the_other_does_not_open() {
+        let name = format!("mwt-l{}", std::process::id() % 1_000_000);
+        let tap = Tun::open(&name, TunOptions { layer: Layer::Ethernet, persistent: false }).unwrap();
+        assert!(!tap.wait(Some(Duration::from_micros(50))).unwrap(), "a device that is down has nothing to read");
+        assert!(matches!(Tun::open(&name, TunOptions::default()), Err(TunError::Refused { .. })));
     }
 
     #[test]
