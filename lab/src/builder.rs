@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::fabric::Fabric;
 use crate::host::{Host, Settings};
 use crate::lab::Lab;
+use crate::link::Link;
 use crate::namespace::Namespace;
 use crate::programs::Programs;
 use crate::remains;
@@ -23,11 +24,20 @@ pub struct Builder {
     flags: Vec<(u16, Vec<OsString>)>,
     environment: Vec<(u16, OsString, OsString)>,
     secrets: Vec<(u16, String)>,
+    links: Vec<(u16, Link)>,
 }
 
 impl Builder {
     pub(crate) fn new(name: LabName) -> Self {
-        Self { name, hosts: 1, begins: Vec::new(), flags: Vec::new(), environment: Vec::new(), secrets: Vec::new() }
+        Self {
+            name,
+            hosts: 1,
+            begins: Vec::new(),
+            flags: Vec::new(),
+            environment: Vec::new(),
+            secrets: Vec::new(),
+            links: Vec::new(),
+        }
     }
 
     /// Gives it `count` hosts, `h1` to `hN`.
@@ -63,6 +73,13 @@ impl Builder {
     #[must_use]
     pub fn secret(mut self, number: u16, secret: &str) -> Self {
         self.secrets.push((number, secret.to_owned()));
+        self
+    }
+
+    /// Gives the link of host `number` conditions from the beginning.
+    #[must_use]
+    pub fn link(mut self, number: u16, link: Link) -> Self {
+        self.links.push((number, link));
         self
     }
 
@@ -104,6 +121,9 @@ impl Builder {
             lab.fabric().attach(host.number(), host.namespace())?;
             let own = self.secrets.iter().find(|(number, _)| *number == host.number().get());
             host.prepare(own.map_or(&secret, |(_, secret)| secret))?;
+        }
+        for (number, link) in &self.links {
+            lab.link(*number, link)?;
         }
         Ok(lab)
     }

@@ -1,4 +1,5 @@
-//! The network between the hosts: a namespace that routes, and a table of its own that says which pairs are cut.
+//! The network between the hosts: a namespace that routes, and a table of its own that says which pairs are cut and what
+//! links lose.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,13 +11,16 @@ use crate::error::{Error, Result};
 use crate::namespace::Namespace;
 use crate::topology::{HOST_LINK, HostNumber, LabName, PREFIX4, PREFIX6};
 
-/// Cut pairs are elements of one set, so that cutting and healing are one transaction each and cost nothing per pair.
+/// Cut pairs are elements of one set, so that cutting and healing are one transaction each and cost nothing per pair. The
+/// rules of [`crate::conditions`] follow.
 const TABLE: &str = "\
 table inet meshlab {
     set cut { type ifname . ifname; }
+    chain conditions { }
     chain forward {
         type filter hook forward priority 0; policy accept;
         iifname . oifname @cut counter drop
+        jump conditions
     }
 }
 ";
@@ -117,7 +121,7 @@ fn across(groups: &[Vec<HostNumber>]) -> Vec<(HostNumber, HostNumber)> {
     pairs
 }
 
-fn configure(netlink: &mut Netlink, link: &str, address4: Ipv4Addr, address6: Ipv6Addr) -> Result<()> {
+pub(crate) fn configure(netlink: &mut Netlink, link: &str, address4: Ipv4Addr, address6: Ipv6Addr) -> Result<()> {
     let index = netlink.link(link)?.map(|found| found.index);
     let index = index.ok_or_else(|| Error::Unproven(format!("link {link} vanished while the lab was being made")))?;
     for net in [IpNet::new_assert(address4.into(), PREFIX4), IpNet::new_assert(address6.into(), PREFIX6)] {

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use crate::builder::Builder;
 use crate::capture::Capture;
 use crate::complain;
+use crate::conditions::Links;
 use crate::error::{Error, Result};
 use crate::fabric::Fabric;
 use crate::host::{Host, Settings};
+use crate::link::Link;
 use crate::programs::Programs;
 use crate::readiness;
 use crate::remains;
@@ -134,6 +136,27 @@ impl Lab {
     /// When the kernel refuses it.
     pub fn heal(&self) -> Result<()> {
         self.fabric.heal()
+    }
+
+    /// Gives the link of host `number` these conditions and no others, now.
+    ///
+    /// # Errors
+    /// When they cannot be, or the kernel refuses them.
+    pub fn link(&self, number: u16, link: &Link) -> Result<()> {
+        self.links().set(self.host(number).number(), link)
+    }
+
+    /// The conditions that the link of host `number` has.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn link_of(&self, number: u16) -> Result<Link> {
+        self.links().of(self.host(number).number())
+    }
+
+    fn links(&self) -> Links<'_> {
+        let hosts = self.hosts.iter().map(|host| (host.number(), host.namespace().clone())).collect();
+        Links { lab: &self.name, fabric: self.fabric.namespace(), hosts }
     }
 
     /// Starts the daemons of all hosts and waits until they are one mesh.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use meshwork_lab::topology::LabName;
-use meshwork_lab::{Lab, bench, churn, complain, demo, interrupt, remains, say};
+use meshwork_lab::{Lab, Rate, bench, churn, complain, demo, interrupt, remains, say, wire};
 
 use crate::verbs::{done, exit_code};
 
@@ -79,7 +79,16 @@ enum Verb {
         #[command(flatten)]
         lab: Which,
     },
-    /// Mends every cut and partition.
+    /// Changes what a host's link is like, each way; without a change it tells.
+    Link {
+        /// Host.
+        host: String,
+        #[command(flatten)]
+        change: Change,
+        #[command(flatten)]
+        lab: Which,
+    },
+    /// Mends every cut and partition; links stay as they are.
     Heal(Which),
     /// Lists labs with their hosts and pods.
     Ls,
@@ -94,6 +103,9 @@ enum Verb {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
         seconds: u32,
     },
+    /// Carries frames between two TAP devices: what `link` starts.
+    #[command(hide = true)]
+    Wire { near: String, far: String, conditions: PathBuf },
     /// Measures the encrypted path beside its rivals, on one fabric and in one run.
     Bench {
         /// Markdown file that gets the table.
@@ -110,6 +122,38 @@ struct Which {
     /// Name of the lab.
     #[arg(long = "name", value_name = "LAB", default_value = "lab")]
     lab: String,
+}
+
+/// Changes of a link; what is not given stays as it is.
+#[derive(Args)]
+pub(crate) struct Change {
+    /// Makes it a good link again, before the other changes.
+    #[arg(long)]
+    clean: bool,
+    /// Milliseconds that a frame takes.
+    #[arg(long, value_name = "MS")]
+    delay: Option<u64>,
+    /// Packets that are lost.
+    #[arg(long, value_name = "PERCENT")]
+    loss: Option<f64>,
+    /// Frames that later ones overtake.
+    #[arg(long, value_name = "PERCENT")]
+    reorder: Option<f64>,
+    /// Frames that arrive twice.
+    #[arg(long, value_name = "PERCENT")]
+    duplicate: Option<f64>,
+    /// Most that passes, such as 100mbit.
+    #[arg(long)]
+    rate: Option<Rate>,
+    /// Largest packet; larger ones are answered with ICMP.
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<u32>,
+    /// Largest packet; larger ones vanish without a word.
+    #[arg(long, value_name = "BYTES")]
+    black_hole: Option<u32>,
+    /// Where the chances of reordering and duplication begin.
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -131,6 +175,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Pod { host, name, lab } => verbs::pod(&lab.lab, &host, name),
         Verb::Cut { one, other, one_way, lab } => verbs::cut(&lab.lab, &one, &other, one_way),
         Verb::Partition { groups, lab } => verbs::partition(&lab.lab, &groups),
+        Verb::Link { host, change, lab } => verbs::link(&lab.lab, &host, &change),
+        Verb::Wire { near, far, conditions } => done(wire::carry(&near, &far, &conditions)),
         Verb::Heal(lab) => done(Lab::open(&lab.lab)?.heal()),
         Verb::Ls => done(list::print()),
         Verb::Demo => Ok(exit_code(demo::run(env::var_os("KEEP").is_some_and(|keep| keep == "1"))?)),

@@ -18,6 +18,8 @@ pub struct Programs {
     pub meshctl: PathBuf,
     /// The CNI plugin.
     pub mesh_cni: PathBuf,
+    /// The lab's own program, which carries the frames of links with a delay.
+    pub meshlab: PathBuf,
 }
 
 impl Programs {
@@ -37,7 +39,12 @@ impl Programs {
                 Error::ProgramMissing { program, looked_in: looked_in.join(", ") }
             })
         };
-        Ok(Self { meshd: find("meshd")?, meshctl: find("meshctl")?, mesh_cni: find("mesh-cni")? })
+        Ok(Self {
+            meshd: find("meshd")?,
+            meshctl: find("meshctl")?,
+            mesh_cni: find("mesh-cni")?,
+            meshlab: find("meshlab")?,
+        })
     }
 }
 

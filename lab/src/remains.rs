@@ -106,22 +106,24 @@ fn lives_in(pid: u32, namespaces: &BTreeSet<NetNsId>) -> bool {
     namespace.is_ok_and(|namespace| namespaces.contains(&namespace))
 }
 
-/// A zombie holds nothing any more and only waits for its parent to look.
+/// A zombie holds nothing any more and only waits for its parent to look, once its last other thread is gone.
 fn has_ended(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The name before the state may hold spaces and parentheses.
-    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+    let dead = stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']));
+    dead && fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) <= 1
 }
 
 /// Daemons whose namespace has lost its name. The number in the file may meanwhile be someone else's: the command line
 /// decides.
 fn recorded_daemons(lab: &LabName) -> BTreeSet<u32> {
     let Ok(hosts) = fs::read_dir(lab.directory()) else { return BTreeSet::new() };
-    hosts.flatten().filter_map(|host| recorded_daemon(&host.path(), lab)).collect()
+    hosts.flatten().filter_map(|host| recorded_process(&host.path(), PID_FILE, lab)).collect()
 }
 
-pub(crate) fn recorded_daemon(host_directory: &Path, lab: &LabName) -> Option<u32> {
-    let pid = fs::read_to_string(host_directory.join(PID_FILE)).ok()?.trim().parse().ok()?;
+/// The process that a host's pid file speaks of, if it lives and is the lab's.
+pub(crate) fn recorded_process(host_directory: &Path, pid_file: &str, lab: &LabName) -> Option<u32> {
+    let pid = fs::read_to_string(host_directory.join(pid_file)).ok()?.trim().parse().ok()?;
     let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mark = format!("{}/", lab.directory().display());
     (!has_ended(pid) && crate::pcap::contains(&command_line, mark.as_bytes())).then_some(pid)

@@ -3,10 +3,13 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use meshwork_lab::topology::{HostNumber, LabName};
-use meshwork_lab::{Lab, interrupt, say};
+use meshwork_lab::{Lab, Link, interrupt, say};
+
+use crate::Change;
 
 pub(crate) fn done(outcome: meshwork_lab::Result<()>) -> Result<ExitCode> {
     outcome?;
@@ -66,4 +69,30 @@ pub(crate) fn partition(lab: &str, groups: &[String]) -> Result<ExitCode> {
     let numbers = |group: &String| group.split(',').map(|host| Ok(lab.host_named(host)?.number())).collect();
     let groups: Vec<Vec<HostNumber>> = groups.iter().map(numbers).collect::<meshwork_lab::Result<_>>()?;
     done(lab.fabric().partition(&groups))
+}
+
+pub(crate) fn link(lab: &str, host: &str, change: &Change) -> Result<ExitCode> {
+    let lab = Lab::open(lab)?;
+    let host = lab.host_named(host)?.number();
+    let before = lab.link_of(host.get())?;
+    let link = changed(before.clone(), change);
+    if link != before || change.clean {
+        lab.link(host.get(), &link)?;
+    }
+    say!("{host}  {link}");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn changed(before: Link, change: &Change) -> Link {
+    let before = if change.clean { Link::default() } else { before };
+    Link {
+        delay: change.delay.map_or(before.delay, Duration::from_millis),
+        loss: change.loss.unwrap_or(before.loss),
+        reorder: change.reorder.unwrap_or(before.reorder),
+        duplicate: change.duplicate.unwrap_or(before.duplicate),
+        rate: change.rate.or(before.rate),
+        mtu: change.mtu.or(before.mtu),
+        black_hole: change.black_hole.or(before.black_hole),
+        seed: change.seed.unwrap_or(before.seed),
+    }
 }
