@@ -11,6 +11,7 @@ use crate::host::{Host, Settings};
 use crate::lab::Lab;
 use crate::link::Link;
 use crate::namespace::Namespace;
+use crate::nat::{self, Nat};
 use crate::programs::Programs;
 use crate::remains;
 use crate::topology::{HostNumber, LabName, MAX_HOSTS};
@@ -25,6 +26,7 @@ pub struct Builder {
     environment: Vec<(u16, OsString, OsString)>,
     secrets: Vec<(u16, String)>,
     links: Vec<(u16, Link)>,
+    translators: Vec<(u16, Nat)>,
 }
 
 impl Builder {
@@ -37,6 +39,7 @@ impl Builder {
             environment: Vec::new(),
             secrets: Vec::new(),
             links: Vec::new(),
+            translators: Vec::new(),
         }
     }
 
@@ -83,6 +86,13 @@ impl Builder {
         self
     }
 
+    /// Puts an address translator in front of host `number`.
+    #[must_use]
+    pub fn nat(mut self, number: u16, kind: Nat) -> Self {
+        self.translators.push((number, kind));
+        self
+    }
+
     /// Makes the lab with all daemons running as one mesh.
     ///
     /// # Errors
@@ -118,7 +128,11 @@ impl Builder {
         Fabric::create(&self.name)?;
         for host in lab.hosts() {
             Namespace::create(host.namespace().name().to_owned())?;
-            lab.fabric().attach(host.number(), host.namespace())?;
+            let nat = self.translators.iter().find(|(number, _)| *number == host.number().get());
+            if let Some((_, kind)) = nat {
+                nat::create(&self.name, host.number(), *kind)?;
+            }
+            host.attach(lab.fabric())?;
             let own = self.secrets.iter().find(|(number, _)| *number == host.number().get());
             host.prepare(own.map_or(&secret, |(_, secret)| secret))?;
         }

@@ -19,7 +19,9 @@ use serde::de::DeserializeOwned;
 
 use crate::cni::Cni;
 use crate::error::{Error, Result};
+use crate::fabric::Fabric;
 use crate::namespace::Namespace;
+use crate::nat;
 use crate::pod::{self, Pod};
 use crate::programs::Programs;
 use crate::remains::{self, PID_FILE};
@@ -69,10 +71,22 @@ impl Host {
         &self.namespace
     }
 
-    /// Its underlay addresses.
+    /// The addresses by which others reach it: its own or, for IPv4 and if it has one, its translator's.
     #[must_use]
     pub fn underlay(&self) -> [IpAddr; 2] {
         [self.number.address4().into(), self.number.address6().into()]
+    }
+
+    /// Whose end of the link to the fabric it is: its own or its translator's namespace.
+    pub(crate) fn outermost(&self) -> Namespace {
+        self.translator().unwrap_or_else(|| self.namespace.clone())
+    }
+
+    /// The address translator in front of it, if there is one.
+    #[must_use]
+    pub fn translator(&self) -> Option<Namespace> {
+        let translator = Namespace::existing(self.lab.nat(self.number));
+        translator.path().exists().then_some(translator)
     }
 
     /// Everything that it keeps in files.
@@ -320,6 +334,17 @@ impl Host {
             return Ok(Namespace::existing(self.lab.pod(self.number, pod)));
         }
         Err(Error::NoSuchHost { lab: self.lab.to_string(), host: format!("{}/{pod}", self.number) })
+    }
+
+    /// Links the host to the fabric, through its translator if it has one.
+    pub(crate) fn attach(&self, fabric: &Fabric) -> Result<()> {
+        match self.translator() {
+            None => fabric.attach(self.number, &self.namespace),
+            Some(translator) => {
+                fabric.attach(self.number, &translator)?;
+                nat::attach(&translator, &self.namespace)
+            }
+        }
     }
 
     /// Prepares the directory: empty, closed to others, with the mesh secret in it.

@@ -18,6 +18,7 @@ use crate::programs::Programs;
 use crate::readiness;
 use crate::remains;
 use crate::topology::{HostNumber, LabName};
+use crate::wire::Splice;
 
 /// A mesh of a few hosts forms in about a second; a debug build on a loaded machine takes a multiple.
 const FORM_DEADLINE: Duration = Duration::from_secs(20);
@@ -154,8 +155,12 @@ impl Lab {
         self.links().of(self.host(number).number())
     }
 
+    pub(crate) fn splice(&self, host: &Host) -> Splice<'_> {
+        Splice { lab: &self.name, host: host.number(), fabric: self.fabric.namespace() }
+    }
+
     fn links(&self) -> Links<'_> {
-        let hosts = self.hosts.iter().map(|host| (host.number(), host.namespace().clone())).collect();
+        let hosts = self.hosts.iter().map(|host| (host.number(), host.outermost())).collect();
         Links { lab: &self.name, fabric: self.fabric.namespace(), hosts }
     }
 

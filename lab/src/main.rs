@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use meshwork_lab::topology::LabName;
-use meshwork_lab::{Lab, Rate, bench, churn, complain, demo, interrupt, remains, say, wire};
+use meshwork_lab::{Lab, Nat, Rate, bench, churn, complain, demo, interrupt, remains, say, wire};
 
 use crate::verbs::{done, exit_code};
 
@@ -35,6 +35,12 @@ enum Verb {
         /// How many hosts: h1 to hN.
         #[arg(long)]
         hosts: u16,
+        /// Puts a host behind a port-restricted NAT; repeatable.
+        #[arg(long, value_name = "HOST")]
+        nat: Vec<String>,
+        /// Puts a host behind a symmetric NAT; repeatable.
+        #[arg(long, value_name = "HOST")]
+        symmetric_nat: Vec<String>,
         #[command(flatten)]
         lab: Which,
     },
@@ -169,7 +175,9 @@ fn main() -> ExitCode {
 
 fn run(verb: Verb) -> Result<ExitCode> {
     match verb {
-        Verb::Up { hosts, lab } => verbs::up(hosts, &lab.lab),
+        Verb::Up { hosts, nat, symmetric_nat, lab } => {
+            verbs::up(hosts, &lab.lab, &[(&nat, Nat::PortRestricted), (&symmetric_nat, Nat::Symmetric)])
+        }
         Verb::Down(lab) => done(remains::clear(&LabName::new(&lab.lab)?)),
         Verb::Exec { host, lab, command } => verbs::exec(&lab.lab, &host, &command),
         Verb::Pod { host, name, lab } => verbs::pod(&lab.lab, &host, name),

@@ -64,9 +64,18 @@ pub(crate) fn namespaces(lab: &LabName) -> Result<Vec<String>> {
 
 /// Ends what runs in the lab's namespaces, so that nothing that was started there goes on.
 pub(crate) fn end_processes(lab: &LabName) -> Result<()> {
+    end_all(|| processes_in(&namespaces(lab)?, &recorded_daemons(lab)))
+}
+
+/// Ends what runs in these namespaces.
+pub(crate) fn end_processes_in(namespaces: &[String]) -> Result<()> {
+    end_all(|| processes_in(namespaces, &BTreeSet::new()))
+}
+
+fn end_all(living: impl Fn() -> Result<BTreeSet<u32>>) -> Result<()> {
     let started = Instant::now();
     loop {
-        let pids = processes(lab)?;
+        let pids = living()?;
         if pids.is_empty() {
             return Ok(());
         }
@@ -75,7 +84,7 @@ pub(crate) fn end_processes(lab: &LabName) -> Result<()> {
         }
         if started.elapsed() > END_DEADLINE {
             let missing = format!("processes {pids:?} do not end");
-            return Err(Error::TimedOut { what: format!("end of lab {lab}"), deadline: END_DEADLINE, missing });
+            return Err(Error::TimedOut { what: "end of a lab's processes".into(), deadline: END_DEADLINE, missing });
         }
         // Not `eventually`: a lab is cleared after a signal, too.
         thread::sleep(Duration::from_millis(5));
@@ -89,14 +98,13 @@ fn end(pid: u32) -> Result<()> {
     }
 }
 
-fn processes(lab: &LabName) -> Result<BTreeSet<u32>> {
-    let inside: BTreeSet<NetNsId> = namespaces(lab)?
+fn processes_in(namespaces: &[String], recorded: &BTreeSet<u32>) -> Result<BTreeSet<u32>> {
+    let inside: BTreeSet<NetNsId> = namespaces
         .iter()
         .filter_map(|name| NetNs::open(netns::path(name)).and_then(|namespace| namespace.identity()).ok())
         .collect();
     let all = fs::read_dir("/proc").map_err(Error::io("list processes"))?;
     let all = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let recorded = recorded_daemons(lab);
     let ours = all.filter(|&pid| pid != std::process::id() && !has_ended(pid));
     Ok(ours.filter(|&pid| recorded.contains(&pid) || lives_in(pid, &inside)).collect())
 }
@@ -108,10 +116,22 @@ fn lives_in(pid: u32, namespaces: &BTreeSet<NetNsId>) -> bool {
 
 /// A zombie holds nothing any more and only waits for its parent to look, once its last other thread is gone.
 fn has_ended(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let states = thread_states(pid);
+    states.len() <= 1 && states.iter().all(|state| matches!(state, 'Z' | 'X'))
+}
+
+/// Whether every thread of a process has been stopped by a signal.
+pub(crate) fn stands_still(pid: u32) -> bool {
+    let states = thread_states(pid);
+    !states.is_empty() && states.iter().all(|state| *state == 'T')
+}
+
+/// The letter that the kernel has for what each thread does; none of a process that is gone.
+fn thread_states(pid: u32) -> Vec<char> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let stats = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
     // The name before the state may hold spaces and parentheses.
-    let dead = stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']));
-    dead && fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) <= 1
+    stats.filter_map(|stat| stat.rsplit_once(')')?.1.trim_start().chars().next()).collect()
 }
 
 /// Daemons whose namespace has lost its name. The number in the file may meanwhile be someone else's: the command line

@@ -63,6 +63,12 @@ impl LabName {
         format!("{NAMESPACE_PREFIX}{self}-{host}")
     }
 
+    /// Namespace of the address translator in front of a host.
+    #[must_use]
+    pub fn nat(&self, host: HostNumber) -> String {
+        format!("{NAMESPACE_PREFIX}{self}-nat-{host}")
+    }
+
     /// Namespace of a pod on a host.
     #[must_use]
     pub fn pod(&self, host: HostNumber, pod: &str) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use meshwork_lab::topology::{HostNumber, LabName};
-use meshwork_lab::{Lab, Link, interrupt, say};
+use meshwork_lab::{Lab, Link, Nat, interrupt, say};
 
 use crate::Change;
 
@@ -20,9 +20,15 @@ pub(crate) fn exit_code(proven: bool) -> ExitCode {
     if proven { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-pub(crate) fn up(hosts: u16, name: &str) -> Result<ExitCode> {
+pub(crate) fn up(hosts: u16, name: &str, behind: &[(&[String], Nat)]) -> Result<ExitCode> {
     interrupt::end_lab_on_signal(&LabName::new(name)?)?;
-    let lab = Lab::build(name)?.hosts(hosts).up()?;
+    let mut builder = Lab::build(name)?.hosts(hosts);
+    for (host, kind) in behind.iter().flat_map(|(hosts, kind)| hosts.iter().map(move |host| (host, *kind))) {
+        let number = HostNumber::parse(host).filter(|number| number.get() <= hosts);
+        let number = number.with_context(|| format!("{host} is not among h1 to h{hosts}"))?;
+        builder = builder.nat(number.get(), kind);
+    }
+    let lab = builder.up()?;
     say!("lab {name}: {hosts} hosts are one mesh after {:.2} s", lab.formed_in().as_secs_f64());
     for host in lab.hosts() {
         say!("  {}  {}  {}", host.number(), host.underlay()[0], host.socket().display());

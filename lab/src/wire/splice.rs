@@ -97,7 +97,7 @@ impl Splice<'_> {
     }
 
     /// Deletes what a wire consists of, whether its veth is still there or not.
-    pub(crate) fn clear(&self) -> Result<()> {
+    fn clear(&self) -> Result<()> {
         self.end_program()?;
         self.fabric.run(|| nft::delete_table("netdev", &table(self.host)))??;
         let mut netlink = self.fabric.netlink()?;
@@ -105,6 +105,14 @@ impl Splice<'_> {
             netlink.delete_link(&self.host.to_string())?;
         }
         Ok(netlink.delete_link(&far_end(self.host))?)
+    }
+
+    /// Takes the whole link away from the fabric, with the wire if there is one.
+    pub(crate) fn remove_link(&self) -> Result<()> {
+        self.clear()?;
+        let mut netlink = self.fabric.netlink()?;
+        netlink.delete_link(&veth_end(self.host))?;
+        Ok(netlink.delete_link(&self.host.to_string())?)
     }
 
     fn take_over(&self) -> Result<()> {
