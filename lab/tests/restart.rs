@@ -36,6 +36,17 @@ fn a_killed_daemon_is_back_with_its_pods_within_three_seconds() {
     assert!(took < BAR, "it took {took:?}");
 }
 
+/// It dials nobody: its peers notice by what it answers to the links of its former self, long before they fall silent.
+#[test]
+fn a_killed_daemon_that_knows_no_peer_to_dial_is_back_as_soon() {
+    let lab = Lab::build("restartfirst").unwrap().hosts(3).up().unwrap();
+    lab.host(1).kill().unwrap();
+    let started = Instant::now();
+    lab.host(1).start().unwrap();
+    lab.wait_until_ready(Duration::from_secs(20)).unwrap();
+    assert!(started.elapsed() < BAR, "it took {:?}", started.elapsed());
+}
+
 #[test]
 fn an_orderly_stop_ends_with_zero_and_leaves_pods_and_addresses() {
     let lab = Lab::build("stop").unwrap().hosts(2).up().unwrap();
