@@ -36,6 +36,7 @@ pub mod demo;
 mod disk;
 mod error;
 mod fabric;
+pub mod faults;
 mod host;
 pub mod interrupt;
 mod iperf;

@@ -7,11 +7,12 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use meshwork_lab::topology::LabName;
-use meshwork_lab::{Lab, Nat, Rate, bench, churn, complain, demo, interrupt, remains, say, wire};
+use meshwork_lab::{Lab, Nat, Rate, bench, churn, complain, demo, faults, interrupt, remains, say, wire};
 
 use crate::verbs::{done, exit_code};
 
@@ -109,6 +110,21 @@ enum Verb {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
         seconds: u32,
     },
+    /// Lets faults befall a mesh of its own, mends them and proves that it is whole again.
+    Faults {
+        /// Which faults, and when; replays a run. Else MESHWORK_SEED, else 1.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// For how long.
+        #[arg(long, default_value_t = 30)]
+        seconds: u64,
+        /// How many hosts.
+        #[arg(long, default_value_t = 4)]
+        hosts: u16,
+        /// Name of the lab.
+        #[arg(long, value_name = "LAB", default_value = "faults")]
+        name: String,
+    },
     /// Carries frames between two TAP devices: what `link` starts.
     #[command(hide = true)]
     Wire { near: String, far: String, conditions: PathBuf },
@@ -189,6 +205,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Ls => done(list::print()),
         Verb::Demo => Ok(exit_code(demo::run(env::var_os("KEEP").is_some_and(|keep| keep == "1"))?)),
         Verb::Churn { rate, seconds } => done(churn::run(rate, seconds)),
+        Verb::Faults { seed, seconds, hosts, name } => {
+            let seed = seed.map_or_else(faults::seed, Ok)?;
+            done(faults::run(&name, hosts, seed, Duration::from_secs(seconds)))
+        }
         Verb::Bench { results, cache } => done(bench::run(&cache, &results)),
     }
 }
