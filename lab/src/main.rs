@@ -1,6 +1,7 @@
 //! `meshlab`: labs from the command line.
 
 mod list;
+mod rootless;
 mod verbs;
 
 use std::env;
@@ -25,6 +26,9 @@ const UNHEARD: u8 = 141;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
+    /// Works in a user namespace of its own, as everybody but root does anyway.
+    #[arg(long, global = true)]
+    rootless: bool,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -125,6 +129,9 @@ enum Verb {
         #[arg(long, value_name = "LAB", default_value = "faults")]
         name: String,
     },
+    /// Keeps a rootless room: what its first command starts.
+    #[command(hide = true, name = rootless::KEEP)]
+    KeepRoom,
     /// Carries frames between two TAP devices: what `link` starts.
     #[command(hide = true)]
     Wire { near: String, far: String, conditions: PathBuf },
@@ -179,12 +186,27 @@ pub(crate) struct Change {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().verb) {
+    let Arguments { rootless, verb } = Arguments::parse();
+    match run_where_it_may(rootless, verb) {
         Ok(code) => code,
         Err(_) if say::is_closed() => ExitCode::from(UNHEARD),
         Err(error) => {
             complain!("meshlab: {error:#}");
             if interrupt::check().is_err() { ExitCode::from(INTERRUPTED) } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+fn run_where_it_may(rootless: bool, verb: Verb) -> Result<ExitCode> {
+    match verb {
+        Verb::KeepRoom => match rootless::keep()? {},
+        Verb::Wire { near, far, conditions } => done(wire::carry(&near, &far, &conditions)),
+        _ if rootless::is_wanted(rootless)? => match rootless::enter()? {},
+        verb => {
+            let outcome = run(verb);
+            // Also after a failure, which may have taken the last lab away.
+            rootless::leave()?;
+            outcome
         }
     }
 }
@@ -200,7 +222,6 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Cut { one, other, one_way, lab } => verbs::cut(&lab.lab, &one, &other, one_way),
         Verb::Partition { groups, lab } => verbs::partition(&lab.lab, &groups),
         Verb::Link { host, change, lab } => verbs::link(&lab.lab, &host, &change),
-        Verb::Wire { near, far, conditions } => done(wire::carry(&near, &far, &conditions)),
         Verb::Heal(lab) => done(Lab::open(&lab.lab)?.heal()),
         Verb::Ls => done(list::print()),
         Verb::Demo => Ok(exit_code(demo::run(env::var_os("KEEP").is_some_and(|keep| keep == "1"))?)),
@@ -209,6 +230,8 @@ fn run(verb: Verb) -> Result<ExitCode> {
             let seed = seed.map_or_else(faults::seed, Ok)?;
             done(faults::run(&name, hosts, seed, Duration::from_secs(seconds)))
         }
+        // These begin elsewhere.
+        Verb::KeepRoom | Verb::Wire { .. } => Ok(ExitCode::FAILURE),
         Verb::Bench { results, cache } => done(bench::run(&cache, &results)),
     }
 }
