@@ -16,6 +16,9 @@ const START_DEADLINE: Duration = Duration::from_secs(10);
 /// KiB that the kernel holds for us while the disk is slow.
 const BUFFER: &str = "32768";
 
+/// tcpdump will not run as root without setting its groups, and a user namespace of an unprivileged user forbids that.
+const NO_GROUPS: &str = "tcpdump cannot capture in a rootless lab, where groups are fixed; run as root";
+
 /// A capture of every interface of a namespace. Each forwarded packet is in it twice: coming and going.
 #[derive(Debug)]
 pub struct Capture {
@@ -33,8 +36,10 @@ impl Capture {
         let line = ["tcpdump", "-i", "any", "-n", "-U", "--immediate-mode", "-B", BUFFER, "-Z", "root", "-w"];
         let line = line.map(str::to_owned).into_iter().chain([file.display().to_string(), filter.to_owned()]);
         let mut tcpdump = namespace.spawn(line, &file.with_extension("log"))?;
-        tcpdump.wait_for("listening on", START_DEADLINE)?;
-        Ok(Self { tcpdump, file })
+        match tcpdump.wait_for("listening on", START_DEADLINE) {
+            Err(_) if tcpdump.printed().contains("Couldn't change to") => Err(Error::Unproven(NO_GROUPS.into())),
+            outcome => outcome.map(|()| Self { tcpdump, file }),
+        }
     }
 
     /// Everything captured so far.

@@ -127,7 +127,9 @@ fn rules(links: &[(HostNumber, Link)]) -> String {
                 script += &format!("add rule inet meshlab conditions {direction} \"{host}\" {words} counter drop\n");
             };
             if link.loss > 0.0 {
-                rule(format!("numgen random mod 10000 < {:.0}", link.loss * 100.0));
+                // Numbers begin at 0, and nft knows that none is a million.
+                let last = (link.loss * 10_000.0).round().max(1.0) - 1.0;
+                rule(format!("numgen random mod 1000000 <= {last}"));
             }
             if let Some(bytes) = link.black_hole {
                 rule(format!("meta length > {bytes}"));
@@ -148,9 +150,9 @@ mod tests {
         let script = rules(&links);
         let expected = "\
 flush chain inet meshlab conditions
-add rule inet meshlab conditions iifname \"h2\" numgen random mod 10000 < 250 counter drop
+add rule inet meshlab conditions iifname \"h2\" numgen random mod 1000000 <= 24999 counter drop
 add rule inet meshlab conditions iifname \"h2\" meta length > 1400 counter drop
-add rule inet meshlab conditions oifname \"h2\" numgen random mod 10000 < 250 counter drop
+add rule inet meshlab conditions oifname \"h2\" numgen random mod 1000000 <= 24999 counter drop
 add rule inet meshlab conditions oifname \"h2\" meta length > 1400 counter drop
 ";
         assert_eq!(script, expected);

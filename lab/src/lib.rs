@@ -1,30 +1,36 @@
 //! Many Meshwork hosts on one machine, in network namespaces.
 //!
 //! A [`Lab`] is a fabric namespace that routes between host namespaces; each [`Host`] has its own daemon, state, socket and
-//! pods. Links can be cut and healed, daemons killed and frozen, and [`Capture`] shows what is on the wire. Tests, the demo
-//! and the benches stand on it and read like a topology:
+//! pods. Everything that happens to real hosts can happen to these: links are cut, parted, lossy, slow, narrow or out of
+//! order ([`Link`]), hosts sit behind translators ([`Nat`]), daemons are killed and frozen, disks rolled back and cloned
+//! ([`Snapshot`]), machines booted again, and [`faults`] does much of it by a schedule from a seed. [`Capture`] shows what is
+//! on the wire. Tests, the demo and the benches stand on it and read like a topology:
 //!
 //! ```no_run
 //! # fn main() -> Result<(), meshwork_lab::Error> {
 //! use std::time::Duration;
-//! use meshwork_lab::Lab;
+//! use meshwork_lab::{Lab, Link, Nat};
 //!
-//! let lab = Lab::build("story")?.hosts(3).up()?;
+//! let slow = Link::default().delay(Duration::from_millis(20)).loss(1.0);
+//! let lab = Lab::build("story")?.hosts(3).link(2, slow).nat(3, Nat::PortRestricted).up()?;
 //! let one = lab.host(1).pod("one")?;
 //! let two = lab.host(2).pod("two")?;
 //! assert_eq!(one.ping(two.ipv4()?)?.received, 1);
 //!
-//! lab.cut(1, 2)?;
+//! lab.partition(&[&[1, 2], &[3]])?;
+//! lab.link(2, &Link::default())?;
 //! lab.heal()?;
 //! lab.host(3).kill()?;
 //! lab.host(3).start()?;
-//! lab.wait_until_ready(Duration::from_secs(3))?;
+//! lab.reboot(2)?;
+//! lab.host(2).start()?;
+//! lab.wait_until_ready(Duration::from_secs(30))?;
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! Everything of a lab carries its name, so labs run side by side, and [`remains::clear`] takes away what any of them left.
-//! It needs root, and the programs of the same build ([`Programs`]).
+//! It needs root, or the user namespace that `meshlab --rootless` makes, and the programs of the same build ([`Programs`]).
 
 pub mod bench;
 mod builder;

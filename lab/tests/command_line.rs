@@ -42,6 +42,20 @@ fn a_lab_is_made_used_and_taken_away() {
     succeed(&["heal", "--name", LAB]);
     assert!(ping("h1", "198.18.0.10").status.success());
 
+    let conditions = ["--loss", "1", "--delay", "20", "--rate", "100mbit", "--mtu", "1400"];
+    let told = succeed(&[&["link", "h1"][..], &conditions, &["--name", LAB]].concat());
+    assert_eq!(told, "h1  delay 20ms, loss 1 %, rate 100000000bit, mtu 1400\n");
+    let line = ["exec", "h1", "--name", LAB, "--", "sh", "-c", "ip link show eth0; tc qdisc show dev eth0"];
+    let shown = succeed(&line);
+    assert!(shown.contains("mtu 1400") && shown.contains("tbf") && shown.contains("100Mbit"), "{shown}");
+    let told = succeed(&["link", "h1", "--loss", "100", "--name", LAB]);
+    assert!(told.contains("loss 100 %") && told.contains("delay 20ms"), "the rest stays: {told}");
+    assert!(!ping("h1", "198.18.0.10").status.success());
+    assert_eq!(succeed(&["link", "h1", "--clean", "--name", LAB]), "h1  good\n");
+    assert!(ping("h1", "198.18.0.10").status.success());
+    let shown = succeed(&line);
+    assert!(shown.contains("mtu 1500") && !shown.contains("tbf"), "{shown}");
+
     succeed(&["down", "--name", LAB]);
     assert!(!Path::new(&format!("/run/netns/mwlab-{LAB}-h1")).exists());
     assert!(!Path::new(&format!("/run/meshlab/{LAB}")).exists());
