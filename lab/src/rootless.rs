@@ -50,8 +50,10 @@ pub(crate) fn enter() -> Result<std::convert::Infallible> {
 /// Ends the room, if this command is in one and was the last to need it.
 pub(crate) fn leave() -> Result<()> {
     let keeper = env::var(KEEPER_VARIABLE).ok().and_then(|keeper| keeper.parse().ok());
-    match keeper {
-        Some(keeper) if remains::labs()?.is_empty() => Ok(process::signal(keeper, Signal::Term)?),
+    let Some(keeper) = keeper.filter(|_| remains::labs().is_ok_and(|labs| labs.is_empty())) else { return Ok(()) };
+    match process::signal(keeper, Signal::Term) {
+        // Another command was the last, too.
+        Err(error) if !error.is_not_found() => Err(error.into()),
         _ => Ok(()),
     }
 }
