@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use meshwork_sys::netlink::Netlink;
+use meshwork_sys::nft;
 use meshwork_sys::process::{self, Signal};
 use meshwork_sys::tun::Tun;
-use meshwork_sys::{nft, sysctl};
 
 use crate::error::{Error, Result};
 use crate::fabric;
@@ -83,7 +83,6 @@ impl Splice<'_> {
 
     /// Takes the wire out, if there is one.
     pub(crate) fn unsplice(&self) -> Result<()> {
-        self.end_program()?;
         if !self.stands()? {
             return Ok(());
         }
@@ -120,34 +119,32 @@ impl Splice<'_> {
         let mut netlink = self.fabric.netlink()?;
         let link = netlink.link(&near)?;
         let link = link.ok_or_else(|| Error::Unproven(format!("{} has no link to put a wire into", self.host)))?;
+        // First, since without a TUN driver the link stays as it was.
+        self.open(&mut netlink, &far, link.mtu)?;
         netlink.rename(link.index, &veth)?;
         for address in netlink.addresses(link.index)? {
             netlink.delete_address(link.index, address.net)?;
         }
-        for name in [&near, &far] {
-            self.open(name)?;
-            let index = index(&mut netlink, name)?;
-            netlink.set_queue_length(index, QUEUE_LENGTH)?;
-            netlink.set_mtu(index, link.mtu)?;
-        }
-        let near_index = index(&mut netlink, &near)?;
+        let near_index = self.open(&mut netlink, &near, link.mtu)?;
         link.mac.map_or(Ok(()), |mac| netlink.set_mac(near_index, mac))?;
+        // Only the near end has something to say on the link.
+        for silent in [&far, &veth] {
+            self.fabric.sysctl(&format!("net/ipv6/conf/{silent}/disable_ipv6"), "1")?;
+        }
         self.fabric.run(|| nft::apply(&forward(self.host)))??;
         let far_index = index(&mut netlink, &far)?;
         netlink.set_up(far_index)?;
         fabric::configure(&mut netlink, &near, self.host.gateway4(), self.host.gateway6())
     }
 
-    /// Makes a TAP. Neither it nor the veth it replaces speaks for itself on the link: only the near end has addresses.
-    fn open(&self, name: &str) -> Result<()> {
+    /// Makes a TAP, and tells its index.
+    fn open(&self, netlink: &mut Netlink, name: &str, mtu: u32) -> Result<u32> {
         let made = self.fabric.run(|| Tun::open(name, TAP).map(drop))?;
         made.map_err(|error| Error::Unproven(error.to_string()))?;
-        if name == far_end(self.host) {
-            for silent in [name, &veth_end(self.host)] {
-                self.fabric.run(|| sysctl::write(&format!("net/ipv6/conf/{silent}/disable_ipv6"), "1"))??;
-            }
-        }
-        Ok(())
+        let index = index(netlink, name)?;
+        netlink.set_queue_length(index, QUEUE_LENGTH)?;
+        netlink.set_mtu(index, mtu)?;
+        Ok(index)
     }
 
     fn start_program(&self) -> Result<()> {
