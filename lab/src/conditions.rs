@@ -8,8 +8,6 @@
 //! | delay, reordering, duplication | the [`crate::wire`] |
 //! | single packets | `gso_max_segs` 1 where hosts send, as long as any link of the lab needs it |
 
-use std::ffi::OsString;
-
 use meshwork_sys::nft;
 
 use crate::error::{Error, Result};
@@ -43,9 +41,7 @@ impl Links<'_> {
         link.check()?;
         let before = self.of(host)?;
         let far = self.far(host)?;
-        if before.rate.is_some() {
-            self.end_rate(host, far)?;
-        }
+        self.end_rate(host, far)?;
         link.write(&self.lab.directory().join(host.to_string()))?;
         let splice = Splice { lab: self.lab, host, fabric: self.fabric };
         if !link.needs_wire() {
@@ -82,20 +78,25 @@ impl Links<'_> {
     fn begin_rate(&self, host: HostNumber, far: &Namespace, rate: Rate) -> Result<()> {
         let burst = (rate.bits() / 8 / TICKS_PER_SECOND).max(LEAST_BURST).to_string();
         let rate = rate.to_string();
-        let bucket = ["root", "tbf", "rate", &rate, "burst", &burst, "latency", PATIENCE];
-        self.queueing(host, far, "replace", &bucket)
-    }
-
-    fn end_rate(&self, host: HostNumber, far: &Namespace) -> Result<()> {
-        self.queueing(host, far, "delete", &["root"])
-    }
-
-    fn queueing(&self, host: HostNumber, far: &Namespace, verb: &str, words: &[&str]) -> Result<()> {
-        for (namespace, device) in [(self.fabric, host.to_string()), (far, HOST_LINK.to_owned())] {
-            let line = ["tc", "qdisc", verb, "dev", &device].into_iter().chain(words.iter().copied());
-            namespace.exec(line.map(OsString::from))?;
+        for (namespace, device) in self.ends(host, far) {
+            let line = ["tc", "qdisc", "replace", "dev", &device, "root", "tbf"];
+            namespace.exec(line.into_iter().chain(["rate", &rate, "burst", &burst, "latency", PATIENCE]))?;
         }
         Ok(())
+    }
+
+    /// Asks what is there, since whoever began a rate may have been interrupted.
+    fn end_rate(&self, host: HostNumber, far: &Namespace) -> Result<()> {
+        for (namespace, device) in self.ends(host, far) {
+            if namespace.exec(["tc", "qdisc", "show", "dev", &device])?.contains("qdisc tbf") {
+                namespace.exec(["tc", "qdisc", "delete", "dev", &device, "root"])?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ends<'a>(&'a self, host: HostNumber, far: &'a Namespace) -> [(&'a Namespace, String); 2] {
+        [(self.fabric, host.to_string()), (far, HOST_LINK.to_owned())]
     }
 
     /// One transaction for all links, and single packets for as long as one of them needs it.
