@@ -114,7 +114,8 @@ enum Verb {
         #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
         seconds: u32,
     },
-    /// Lets faults befall a mesh of its own, mends them and proves that it is whole again.
+    /// Lets faults befall a mesh of its own, mends them and proves that it is whole again (KEEP=1 leaves one running that
+    /// is not).
     Faults {
         /// Which faults, and when; replays a run. Else MESHWORK_SEED, else 1.
         #[arg(long)]
@@ -224,16 +225,20 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Link { host, change, lab } => verbs::link(&lab.lab, &host, &change),
         Verb::Heal(lab) => done(Lab::open(&lab.lab)?.heal()),
         Verb::Ls => done(list::print()),
-        Verb::Demo => Ok(exit_code(demo::run(env::var_os("KEEP").is_some_and(|keep| keep == "1"))?)),
+        Verb::Demo => Ok(exit_code(demo::run(is_to_keep())?)),
         Verb::Churn { rate, seconds } => done(churn::run(rate, seconds)),
         Verb::Faults { seed, seconds, hosts, name } => {
             let seed = seed.map_or_else(faults::seed, Ok)?;
-            done(faults::run(&name, hosts, seed, Duration::from_secs(seconds)))
+            done(faults::run(&name, hosts, seed, Duration::from_secs(seconds), is_to_keep()))
         }
         // These begin elsewhere.
         Verb::KeepRoom | Verb::Wire { .. } => Ok(ExitCode::FAILURE),
         Verb::Bench { results, cache } => done(bench::run(&cache, &results)),
     }
+}
+
+fn is_to_keep() -> bool {
+    env::var_os("KEEP").is_some_and(|keep| keep == "1")
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 pub use runner::Faults;
 pub use schedule::{Action, Fault, schedule};
 
+use crate::complain;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::lab::Lab;
@@ -31,19 +32,36 @@ pub fn seed() -> Result<u64> {
     text.parse().map_err(|_| Error::Unproven(format!("{SEED_VARIABLE} is a number, not {text:?}")))
 }
 
-/// Makes a lab of its own, lets faults befall it for `duration`, mends them, and waits until the mesh is whole.
+/// Makes a lab of its own, lets faults befall it for `duration`, mends them, and waits until the mesh is whole. If it does
+/// not become so, the logs are told, and with `keep` the lab is left running to look around in.
 ///
 /// # Errors
 /// When the lab cannot be made, a daemon ends by itself, or the mesh is not whole at the deadline.
-pub fn run(name: &str, hosts: u16, seed: u64, duration: Duration) -> Result<()> {
+pub fn run(name: &str, hosts: u16, seed: u64, duration: Duration, keep: bool) -> Result<()> {
     interrupt::end_lab_on_signal(&LabName::new(name)?)?;
     say!("faults for {} s on {hosts} hosts, {SEED_VARIABLE}={seed}", duration.as_secs());
     let lab = Lab::build(name)?.hosts(hosts).up()?;
-    let mut faults = Faults::new(&lab);
-    faults.carry_out(&schedule(seed, hosts, duration))?;
-    faults.mend()?;
-    let took = faults.wait_until_whole(WHOLE_DEADLINE)?;
-    say!("whole {:.2} s after everything was mended", took.as_secs_f64());
-    drop(faults);
+    let befallen = befall(&lab, &schedule(seed, hosts, duration));
+    interrupt::check()?;
+    match befallen {
+        Ok(took) => say!("whole {:.2} s after everything was mended", took.as_secs_f64()),
+        Err(error) => {
+            lab.hosts()
+                .iter()
+                .for_each(|host| complain!("--- log of {} ends with:\n{}", host.number(), host.log_tail()));
+            if keep {
+                say!("the lab is left running; take it away with: meshlab down --name {name}");
+                lab.leave_running();
+            }
+            return Err(error);
+        }
+    }
     lab.down()
+}
+
+fn befall(lab: &Lab, schedule: &[Fault]) -> Result<Duration> {
+    let mut faults = Faults::new(lab);
+    faults.carry_out(schedule)?;
+    faults.mend()?;
+    faults.wait_until_whole(WHOLE_DEADLINE)
 }
