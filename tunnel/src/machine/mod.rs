@@ -12,6 +12,8 @@
 //! - Sending moves to another endpoint only after a handshake or a random challenge has come back from there.
 
 mod contact;
+#[cfg(test)]
+mod pair;
 mod probes;
 #[cfg(test)]
 mod tests;
@@ -323,6 +325,7 @@ impl Machine {
         }
         contact.shared.hear(heard);
         contact.dead = false;
+        contact.probes.begin_anew();
         contact.failures = 0;
         contact.wanted_since = None;
         contact.endpoint = Some(endpoint);

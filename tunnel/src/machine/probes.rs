@@ -68,6 +68,8 @@ pub(super) struct Probes {
     /// One bit for each outcome, the latest lowest: set for lost.
     outcomes: u32,
     outcome_count: u32,
+    /// Questions in a row without an answer, up to the latest.
+    unanswered: u32,
     rtt: Option<Duration>,
 }
 
@@ -83,6 +85,7 @@ impl Probes {
         let place = self.open.iter().position(|open| open.token == token)?;
         let open = self.open.remove(place)?;
         let sample = now.saturating_duration_since(open.sent);
+        self.unanswered = 0;
         // The gain of RFC 6298.
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         match open.challenge {
@@ -106,6 +109,17 @@ impl Probes {
         challenge
     }
 
+    /// Questions in a row that found no answer. The peer may be heard all the same: it does not hold the session that we
+    /// send on.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.unanswered
+    }
+
+    /// Another session is asked from now on.
+    pub(super) fn begin_anew(&mut self) {
+        self.unanswered = 0;
+    }
+
     pub(super) fn rtt(&self) -> Option<Duration> {
         self.rtt
     }
@@ -117,6 +131,7 @@ impl Probes {
     }
 
     fn note_outcome(&mut self, lost: bool) {
+        self.unanswered = if lost { self.unanswered + 1 } else { 0 };
         self.outcomes = self.outcomes << 1 | u32::from(lost);
         self.outcome_count = (self.outcome_count + 1).min(REMEMBERED);
     }

@@ -1,276 +1,11 @@
-//! Two machines over a channel that loses, delays, reorders and doubles, under a virtual clock.
+//! Sessions from the first packet to the last, told by two machines over a channel with faults.
 
-use std::collections::BTreeMap;
-
-use meshwork_identity::{Identity, Secret};
-use meshwork_wire::Incarnation;
 use proptest::prelude::*;
 
+use super::pair::*;
 use super::*;
 use crate::config::PathState;
-use crate::header::HEADER_LEN;
 use crate::noise::{INITIATION_LEN, RESPONSE_LEN};
-
-/// Counted up from a seed: enough to be different every time and equal in every run.
-fn randomness(seed: u64) -> Randomness {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    Box::new(move |bytes: &mut [u8]| {
-        for byte in bytes {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            *byte = (state >> 32) as u8;
-        }
-    })
-}
-
-fn number(randomness: &mut Randomness, below: u64) -> u64 {
-    let mut bytes = [0; 8];
-    randomness(&mut bytes);
-    u64::from_be_bytes(bytes) % below
-}
-
-fn address(node: usize) -> SocketAddr {
-    format!("192.0.2.{}:6783", node + 1).parse().unwrap()
-}
-
-fn secrets(numbers: &[u8]) -> Secrets {
-    Secrets::new(numbers.iter().map(|number| Secret::generate([*number; 32])).collect()).unwrap()
-}
-
-struct Node {
-    machine: Machine,
-    identity: Arc<Identity>,
-    incarnation: u64,
-    drops: BTreeMap<&'static str, u32>,
-    /// Payloads that were delivered, in order.
-    delivered: Vec<u64>,
-}
-
-impl Node {
-    fn new(number: u8, incarnation: u64, secrets: Secrets, now: Instant) -> Self {
-        let identity = Arc::new(Identity::from_seed([number + 1; 32]));
-        let config = TunnelConfig {
-            identity: identity.clone(),
-            secrets,
-            incarnation: Incarnation(incarnation),
-            prefers_aes: true,
-            inner_mtu: 1400,
-        };
-        let seed = u64::from(number) << 32 | incarnation;
-        let machine = Machine::new(config, randomness(seed), now);
-        Self { machine, identity, incarnation, drops: BTreeMap::new(), delivered: Vec::new() }
-    }
-}
-
-struct Flight {
-    at: Instant,
-    from: SocketAddr,
-    to: SocketAddr,
-    datagram: Vec<u8>,
-}
-
-/// The channel's faults, in percent.
-#[derive(Debug, Clone, Copy, Default)]
-struct Faults {
-    loss: u64,
-    doubling: u64,
-    /// Beyond the 5 ms that everything takes.
-    jitter_ms: u64,
-}
-
-struct Pair {
-    nodes: [Node; 2],
-    /// Where each node is now.
-    places: [SocketAddr; 2],
-    flights: Vec<Flight>,
-    faults: Faults,
-    dice: Randomness,
-    now: Instant,
-    next_payload: u64,
-    /// Every datagram that was sent.
-    log: Vec<Vec<u8>>,
-}
-
-impl Pair {
-    fn new(seed: u64, faults: Faults) -> Self {
-        Self::with_secrets(seed, faults, [secrets(&[7]), secrets(&[7])])
-    }
-
-    fn with_secrets(seed: u64, faults: Faults, [first, second]: [Secrets; 2]) -> Self {
-        let now = Instant::now();
-        let nodes = [Node::new(0, 1, first, now), Node::new(1, 1, second, now)];
-        let places = [address(0), address(1)];
-        let dice = randomness(seed + 1);
-        Self { nodes, places, flights: Vec::new(), faults, dice, now, next_payload: 0, log: Vec::new() }
-    }
-
-    /// A pair of which each knows the other.
-    fn introduced(seed: u64, faults: Faults) -> Self {
-        let mut pair = Self::new(seed, faults);
-        pair.introduce(0, false);
-        pair.introduce(1, false);
-        pair
-    }
-
-    fn introduce(&mut self, node: usize, eager: bool) {
-        let other = &self.nodes[1 - node];
-        let peer = TunnelPeer {
-            id: other.identity.peer_id(),
-            noise_key: other.identity.noise_public(),
-            prefers_aes: true,
-            incarnation: Incarnation(other.incarnation),
-            endpoints: vec![address(1 - node)],
-            prefixes: vec![],
-            eager,
-        };
-        self.nodes[node].machine.configure(Desired { local: vec![], peers: vec![peer] }, self.now);
-        self.collect(node);
-    }
-
-    fn restart(&mut self, node: usize) {
-        let incarnation = self.nodes[node].incarnation + 1;
-        self.nodes[node] = Node::new(node as u8, incarnation, secrets(&[7]), self.now);
-        self.introduce(node, false);
-    }
-
-    fn peer_id(&self, node: usize) -> PeerId {
-        self.nodes[1 - node].identity.peer_id()
-    }
-
-    fn shared(&self, node: usize) -> Arc<Peer> {
-        self.nodes[node].machine.contacts.get(&self.peer_id(node)).unwrap().shared.clone()
-    }
-
-    fn state(&self, node: usize) -> PathState {
-        self.nodes[node].machine.paths(self.now).remove(0).state
-    }
-
-    /// Sends one numbered payload, or lets it be lost for want of a path, which is asked for.
-    fn send(&mut self, node: usize) -> bool {
-        let (id, shared) = (self.peer_id(node), self.shared(node));
-        let Some(path) = shared.path.load_full() else {
-            self.nodes[node].machine.want(id, self.now);
-            self.collect(node);
-            return false;
-        };
-        self.next_payload += 1;
-        let datagram = path.session.seal_alone(PacketType::Data, &self.next_payload.to_be_bytes()).unwrap();
-        shared.sent.store(self.nodes[node].machine.milliseconds(self.now), Relaxed);
-        if !shared.watched.swap(true, Relaxed) {
-            self.nodes[node].machine.handle_use(id, self.now);
-        }
-        self.launch(self.places[node], path.endpoint.address, datagram);
-        self.collect(node);
-        true
-    }
-
-    fn collect(&mut self, node: usize) {
-        let machine = &self.nodes[node].machine;
-        assert_eq!(machine.deadline(), machine.contacts.values().filter_map(Contact::deadline).min());
-        while let Some(output) = self.nodes[node].machine.poll_output() {
-            match output {
-                Output::Send { to, datagram } => self.launch(self.places[node], to.address, datagram),
-                Output::Open { path } => {
-                    let peer = path.session.peer.clone();
-                    peer.open_path(path, |_, _| {});
-                }
-                Output::Close { peer } => drop(peer.close_path()),
-            }
-        }
-    }
-
-    fn launch(&mut self, from: SocketAddr, to: SocketAddr, datagram: Vec<u8>) {
-        self.log.push(datagram.clone());
-        let copies = 1 + u64::from(number(&mut self.dice, 100) < self.faults.doubling);
-        for _ in 0..copies {
-            if number(&mut self.dice, 100) < self.faults.loss {
-                continue;
-            }
-            let delay = 5 + number(&mut self.dice, self.faults.jitter_ms + 1);
-            let at = self.now + Duration::from_millis(delay);
-            self.flights.push(Flight { at, from, to, datagram: datagram.clone() });
-        }
-    }
-
-    fn arrive(&mut self, flight: Flight) {
-        let Some(node) = self.places.iter().position(|place| *place == flight.to) else { return };
-        if let Err(reason) = self.receive(node, flight) {
-            *self.nodes[node].drops.entry(reason.name()).or_default() += 1;
-        }
-        self.collect(node);
-    }
-
-    /// What the receiving thread does.
-    fn receive(&mut self, node: usize, mut flight: Flight) -> Result<(), Drop> {
-        let from = answer_endpoint(flight.from, None);
-        let now = self.now;
-        let header = Header::read(&flight.datagram).ok_or(Drop::Malformed)?;
-        let Node { machine, delivered, .. } = &mut self.nodes[node];
-        if matches!(header.kind, PacketType::Initiation | PacketType::Response) {
-            return machine.handle_handshake(&flight.datagram, from, now);
-        }
-        let session = machine.sessions.get(&header.index).cloned().ok_or(Drop::UnknownSession)?;
-        let (length, newest) = session.open(header, &mut flight.datagram)?;
-        session.peer.hear(machine.milliseconds(now));
-        if session.confirm() {
-            machine.handle_confirmed(header.index, from, now);
-        } else if newest {
-            machine.handle_move(header.index, from, now);
-        }
-        let plaintext = &flight.datagram[HEADER_LEN..HEADER_LEN + length];
-        if header.kind == PacketType::Data {
-            delivered.extend(plaintext.try_into().ok().map(u64::from_be_bytes));
-        } else if let Some(token) = read_question(plaintext) {
-            let datagram = session.seal_alone(PacketType::Probe, &answer(token)).unwrap();
-            self.launch(self.places[node], from.address, datagram);
-        } else if let Some(token) = read_answer(plaintext) {
-            machine.handle_answer(header.index, token, from, now);
-        }
-        Ok(())
-    }
-
-    /// Lets everything happen that happens within `duration`.
-    fn run(&mut self, duration: Duration) {
-        let end = self.now + duration;
-        loop {
-            let deadlines = self.nodes.iter().filter_map(|node| node.machine.deadline());
-            let next = deadlines.chain(self.flights.iter().map(|flight| flight.at)).min();
-            let Some(next) = next.filter(|next| *next <= end) else { break };
-            self.now = self.now.max(next);
-            if let Some(place) = self.flights.iter().position(|flight| flight.at <= self.now) {
-                let flight = self.flights.remove(place);
-                self.arrive(flight);
-            }
-            for node in 0..2 {
-                if self.nodes[node].machine.deadline().is_some_and(|deadline| deadline <= self.now) {
-                    self.nodes[node].machine.handle_deadline(self.now);
-                    self.collect(node);
-                }
-            }
-        }
-        self.now = end;
-    }
-
-    fn run_ms(&mut self, milliseconds: u64) {
-        self.run(Duration::from_millis(milliseconds));
-    }
-
-    /// Both send for `seconds`, every 100 ms.
-    fn talk(&mut self, seconds: u64) {
-        for _ in 0..seconds * 10 {
-            self.send(0);
-            self.send(1);
-            self.run_ms(100);
-        }
-    }
-
-    fn establish(&mut self) {
-        self.send(0);
-        self.run_ms(100);
-        assert_eq!([self.state(0), self.state(1)], [PathState::Established; 2]);
-    }
-}
 
 fn duplicates(delivered: &[u64]) -> usize {
     let mut seen = delivered.to_vec();
@@ -411,6 +146,39 @@ fn silence_under_traffic_is_noticed_after_two_seconds_and_heals() {
     pair.talk(3);
     assert_eq!([pair.state(0), pair.state(1)], [PathState::Established; 2]);
     assert!(pair.nodes[0].machine.paths(pair.now)[0].loss.unwrap() > 0.0);
+}
+
+/// The peer is heard on a session that it still sends on, and its questions are answered there; what is sent to it goes
+/// by another, which it no longer knows.
+#[test]
+fn a_peer_that_is_heard_but_does_not_hear_is_called_again() {
+    for eager in [false, true] {
+        let mut pair = Pair::introduced(19, Faults::default());
+        (0..2).for_each(|node| pair.introduce(node, eager));
+        pair.establish();
+        pair.nodes[0].machine.attempt(pair.peer_id(0), pair.now);
+        pair.collect(0);
+        pair.run_ms(100);
+        let id = pair.peer_id(1);
+        let machine = &mut pair.nodes[1].machine;
+        let contact = machine.contacts.get_mut(&id).unwrap();
+        let lost = contact.current.replace(contact.previous.take().unwrap()).unwrap();
+        machine.sessions.remove(&lost.local_index);
+        machine.reopen(id);
+        pair.collect(1);
+
+        let heard = pair.nodes[0].delivered.len();
+        pair.talk(1);
+        assert!(pair.nodes[0].delivered.len() > heard && pair.nodes[1].drops["unknown_session"] > 0);
+        if eager {
+            pair.run(Duration::from_secs(30))
+        } else {
+            pair.talk(8)
+        }
+        let delivered = pair.nodes[1].delivered.len();
+        pair.talk(1);
+        assert_eq!(pair.nodes[1].delivered.len(), delivered + 10, "eager: {eager}");
+    }
 }
 
 #[test]
