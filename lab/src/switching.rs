@@ -11,6 +11,8 @@ use crate::iperf::{Datagrams, Iperf};
 use crate::pod::Pod;
 use crate::wait::{Look, eventually};
 
+/// How long the path stays either way, so that both carry some of what flows.
+const STAY: Duration = Duration::from_millis(80);
 /// One move is a netlink message; a loaded machine may take its time.
 const MOVE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -42,6 +44,7 @@ fn move_there_and_back(host: &Host, peer: &Host, to: &Pod) -> Result<u32> {
     for (verb, kind) in [("seal", PathKind::Direct), ("unseal", PathKind::Vxlan)] {
         host.meshctl(&[verb, &peer.number().to_string()])?;
         wait_for(host, peer, to, kind)?;
+        thread::sleep(STAY);
     }
     Ok(2)
 }

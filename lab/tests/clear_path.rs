@@ -148,6 +148,12 @@ fn tunnel_packets_of_strangers_reach_nobody() {
     // Whoever may send in clear still cannot speak as this node's own pods.
     forge(lab.host(2), &pods[0]);
     refused_at_least(lab.host(1), 2);
+    // Nor does a pod reach into its own host's tunnel, under whatever address.
+    let neighbour = lab.host(1).pod("neighbour").unwrap();
+    let inner = [pods[1].ipv4().unwrap(), pods[0].ipv4().unwrap()].map(|address| address.to_string());
+    let outer = lab.host(1).underlay()[0].to_string();
+    neighbour.exec(["python3", "-c", FORGE, mac, &inner[0], &inner[1], &outer]).unwrap();
+    refused_at_least(lab.host(1), 3);
     assert_eq!(counted(), before, "no forged packet reached the pod");
     forge(lab.host(2), &pods[1]);
     eventually(DEADLINE, "the twin that is allowed", || {

@@ -30,13 +30,25 @@ pub const CLEAR_REFUSED: &str = "clear_refused";
 /// Counter of packets with which a pod pretended to be somebody else.
 pub const WRONG_SOURCE: &str = "pod_wrong_source";
 
-/// Chains with their hooks. `clear` takes out of connection tracking what is only the outside of a tunnel.
-const CHAINS: [(&str, &str); 4] = [
+/// Chains with their hooks, or without one: every packet of every flow passes `sources` and `guard`, so that what is known
+/// of a packet's way decides early which few rules look at it. `clear` takes out of connection tracking what is only the
+/// outside of a tunnel.
+const CHAINS: [(&str, &str); 7] = [
+    (POD_SOURCES, ""),
+    (CLEAR_INSIDE, ""),
+    (CLEAR_OUTSIDE, ""),
     ("sources", "type filter hook prerouting priority -310"),
     ("clear", "type filter hook output priority -310"),
     ("translate", "type nat hook postrouting priority 100"),
     ("guard", "type filter hook postrouting priority 300"),
 ];
+
+/// What pods send.
+const POD_SOURCES: &str = "pod_sources";
+/// What comes out of the clear path.
+const CLEAR_INSIDE: &str = "clear_inside";
+/// Tunnel packets of the clear path, either way.
+const CLEAR_OUTSIDE: &str = "clear_outside";
 
 /// Sets with their types.
 const SETS: [(&str, &str); 12] = [
@@ -71,7 +83,8 @@ fn declare(script: &mut String, keeps_pairs: bool) {
         }
     }
     for (chain, hook) in CHAINS {
-        line(script, &format!("add chain {TABLE} {chain} {{ {hook}; }}"));
+        let hook = if hook.is_empty() { String::new() } else { format!(" {{ {hook}; }}") };
+        line(script, &format!("add chain {TABLE} {chain}{hook}"));
         line(script, &format!("flush chain {TABLE} {chain}"));
     }
 }
@@ -97,6 +110,7 @@ pub fn script(overlay: &Overlay) -> String {
         element(&mut script, &format!("{set}6"), &addresses_of(addresses, IpAddr::is_ipv6));
     }
     let inside = Inside::new(clear.is_some());
+    pod_sources(&mut script, clear);
     if let Some(clear) = clear {
         clear_path(&mut script, clear);
     }
@@ -118,6 +132,12 @@ impl Inside {
         Self { outward: names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ") }
     }
 
+    /// Lets pass what the overlay's own devices bring or take, so that only the rest is looked at.
+    fn pass(&self, script: &mut String, chain: &str, direction: &str) {
+        rule(script, chain, &format!("{direction} \"{POD_LINK_PREFIX}*\" accept"));
+        rule(script, chain, &format!("{direction} {{ \"lo\", {} }} accept", self.outward));
+    }
+
     /// Any device that is not the overlay's.
     fn except(&self, direction: &str) -> String {
         format!("{direction} != {{ \"lo\", {} }} {direction} != \"{POD_LINK_PREFIX}*\"", self.outward)
@@ -129,20 +149,32 @@ impl Inside {
 fn clear_path(script: &mut String, clear: &Clear) {
     let drop = format!("counter name {CLEAR_REFUSED} drop");
     let tunnel = format!("udp dport {}", clear.port);
+    rule(script, "sources", &format!("iifname {{ {VXLAN_NAME:?}, {VXLAN6_NAME:?} }} goto {CLEAR_INSIDE}"));
+    rule(script, "sources", &format!("{tunnel} fib daddr type local goto {CLEAR_OUTSIDE}"));
+    rule(script, "clear", &format!("{tunnel} goto {CLEAR_OUTSIDE}"));
     for (family, is_v4, set) in [("ip", true, CLEAR4), ("ip6", false, CLEAR6)] {
         let pairs = clear.pairs.iter().filter(|(our, _)| our.is_ipv4() == is_v4);
         let both_ways = pairs.flat_map(|(our, their)| [format!("{our} . {their}"), format!("{their} . {our}")]);
         element(script, set, &both_ways.collect::<Vec<_>>());
-        let pair = format!("{family} saddr . {family} daddr");
-        for (chain, side) in [("sources", "fib daddr type local "), ("clear", "")] {
-            rule(script, chain, &format!("{side}{tunnel} {pair} != @{set} {drop}"));
-            rule(script, chain, &format!("{side}{tunnel} {pair} @{set} notrack"));
-        }
-        let inner = format!("iifname {{ {VXLAN_NAME:?}, {VXLAN6_NAME:?} }}");
+        rule(script, CLEAR_OUTSIDE, &format!("{family} saddr . {family} daddr @{set} notrack accept"));
         let (overlay, local) = if is_v4 { ("overlay4", "local4") } else { ("overlay6", "local6") };
-        rule(script, "sources", &format!("{inner} {family} saddr != @{overlay} {drop}"));
-        rule(script, "sources", &format!("{inner} {family} saddr @{local} {drop}"));
-        rule(script, "sources", &format!("{inner} {family} daddr != @{local} {drop}"));
+        rule(script, CLEAR_INSIDE, &format!("{family} saddr != @{overlay} {drop}"));
+        rule(script, CLEAR_INSIDE, &format!("{family} saddr @{local} {drop}"));
+        rule(script, CLEAR_INSIDE, &format!("{family} daddr != @{local} {drop}"));
+    }
+    rule(script, CLEAR_OUTSIDE, &drop);
+}
+
+/// A pod sends from its own addresses alone, is no router, and speaks to nobody's tunnel.
+fn pod_sources(script: &mut String, clear: Option<&Clear>) {
+    rule(script, "sources", &format!("iifname \"{POD_LINK_PREFIX}*\" goto {POD_SOURCES}"));
+    let drop = format!("counter name {WRONG_SOURCE} drop");
+    rule(script, POD_SOURCES, &format!("meta nfproto ipv4 iifname . ip saddr != @pods4 {drop}"));
+    rule(script, POD_SOURCES, &format!("ip6 saddr != {{ ::, fe80::/10 }} iifname . ip6 saddr != @pods6 {drop}"));
+    rule(script, POD_SOURCES, &format!("icmpv6 type {{ nd-router-advert, nd-redirect }} {drop}"));
+    if let Some(clear) = clear {
+        let refused = format!("counter name {CLEAR_REFUSED} drop");
+        rule(script, POD_SOURCES, &format!("udp dport {} fib daddr type local {refused}", clear.port));
     }
 }
 
@@ -172,21 +204,16 @@ fn line(script: &mut String, text: &str) {
     writeln!(script, "{text}").expect("writing to a string cannot fail");
 }
 
-/// A pod sends from its own addresses alone and is no router; an overlay source comes from a pod or out of the TUN. An
-/// address that another plugin linked comes from where this node routes it.
+/// An overlay source comes from a pod or out of the TUN. An address that another plugin linked comes from where this node
+/// routes it.
 fn sources(script: &mut String, overlay: &Overlay, inside: &Inside) {
-    let pods = format!("iifname \"{POD_LINK_PREFIX}*\"");
-    let drop = format!("counter name {WRONG_SOURCE} drop");
-    rule(script, "sources", &format!("{pods} meta nfproto ipv4 iifname . ip saddr != @pods4 {drop}"));
-    rule(script, "sources", &format!("{pods} ip6 saddr != {{ ::, fe80::/10 }} iifname . ip6 saddr != @pods6 {drop}"));
-    rule(script, "sources", &format!("{pods} icmpv6 type {{ nd-router-advert, nd-redirect }} {drop}"));
+    inside.pass(script, "sources", "iifname");
+    let drop = format!("counter name {CLEAR_BLOCKED} drop");
     for (selector, family, of_family) in families("saddr") {
-        let elsewhere = format!("{} {selector}", inside.except("iifname"));
-        let drop = format!("counter name {CLEAR_BLOCKED} drop");
-        rule(script, "sources", &format!("{elsewhere} @overlay{family} {selector} != @unlinked{family} {drop}"));
+        rule(script, "sources", &format!("{selector} @overlay{family} {selector} != @unlinked{family} {drop}"));
         // Only where it is needed: not every kernel has the module that looks up routes.
         if overlay.unlinked.iter().any(of_family) {
-            rule(script, "sources", &format!("{elsewhere} @unlinked{family} fib saddr . iif oif missing {drop}"));
+            rule(script, "sources", &format!("{selector} @unlinked{family} fib saddr . iif oif missing {drop}"));
         }
     }
 }
@@ -220,10 +247,10 @@ fn translate(script: &mut String, overlay: &Overlay, inside: &Inside) {
 
 /// What another plugin linked leaves by the route that this plugin made; without one it ends unreachable.
 fn guard(script: &mut String, inside: &Inside) {
+    inside.pass(script, "guard", "oifname");
+    let drop = format!("counter name {CLEAR_BLOCKED} drop");
     for (selector, family, _) in families("daddr") {
-        let leaving = format!("{} {selector}", inside.except("oifname"));
-        let drop = format!("counter name {CLEAR_BLOCKED} drop");
-        rule(script, "guard", &format!("{leaving} @overlay{family} {selector} != @unlinked{family} {drop}"));
+        rule(script, "guard", &format!("{selector} @overlay{family} {selector} != @unlinked{family} {drop}"));
     }
 }
 
