@@ -74,6 +74,11 @@ pub enum Event {
         /// The neighbour.
         peer: PeerId,
     },
+    /// The link counts as down: a heartbeat is overdue. It may come back by itself.
+    LinkDown {
+        /// The neighbour.
+        peer: PeerId,
+    },
     /// Nothing came over the link for [`crate::limits::LINK_SILENT`]: close it.
     LinkSilent {
         /// The neighbour.

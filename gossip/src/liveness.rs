@@ -75,6 +75,7 @@ impl Gossip {
             Beat::Probe => self.send_heartbeat(peer, true),
             Beat::Down => {
                 self.remove::<Links>(now, &peer);
+                self.emit(Event::LinkDown { peer });
             }
             Beat::Silent => self.emit(Event::LinkSilent { peer }),
         }

@@ -36,6 +36,31 @@ fn a_route_that_comes_into_the_range_later_is_reported_and_never_replaced() {
     .unwrap();
 }
 
+#[test]
+fn another_mtu_and_another_name_of_the_underlay_are_followed() {
+    let lab = Lab::build("otherlink").unwrap().hosts(2).up().unwrap();
+    let host = lab.host(1);
+    let pods = [host.pod("old").unwrap(), lab.host(2).pod("other").unwrap()];
+    host.exec(["ip", "link", "set", "eth0", "name", "uplink0"]).unwrap();
+    host.exec(["ip", "link", "set", "uplink0", "mtu", "1450"]).unwrap();
+    eventually(Duration::from_secs(20), "devices of the new MTU", || {
+        let device = host.exec(["ip", "-o", "link", "show", "meshwork0"])?;
+        let told = status(host).mtu;
+        Ok(if told == 1350 && device.contains("mtu 1350") { Look::Done(()) } else { Look::Missing(device) })
+    })
+    .unwrap();
+
+    let new = host.pod("new").unwrap();
+    assert!(new.exec(["ip", "-o", "link", "show", "eth0"]).unwrap().contains("mtu 1350"));
+    let to = pods[1].ipv4().unwrap().to_string();
+    // 28 bytes of headers: 1,400 fit no more, and the kernel says so; 1,350 do.
+    let whole = |size: &str| pods[0].exec(["ping", "-c", "3", "-W", "2", "-M", "do", "-s", size, to.as_str()]);
+    let refused = whole("1372").unwrap_err().to_string();
+    assert!(refused.contains("mtu = 1350") || refused.contains("mtu=1350"), "{refused}");
+    whole("1322").unwrap();
+    lab.wait_until_ready(Duration::from_secs(20)).unwrap();
+}
+
 fn status(host: &Host) -> Status {
     host.get("/v1/status").unwrap()
 }

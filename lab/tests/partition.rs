@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use meshwork_api::model::{Connection, ConnectionState, Connections, Peers, Status};
+use meshwork_api::model::{Connection, ConnectionState, Connections, Paths, Peers, Status};
 use meshwork_lab::{Host, Lab, Look, Pod, eventually};
 
 /// QUIC notices after 10 s, and dialling again begins at once.
@@ -19,7 +19,6 @@ fn a_cut_pair_is_apart_until_it_is_healed() {
 
     lab.cut(1, 2).unwrap();
     let cut = Instant::now();
-    assert!(!answers(&pods[0], &pods[1]));
     assert!(answers(&pods[0], &pods[2]) && answers(&pods[2], &pods[1]), "the third host reaches both");
     let [one, two] = [lab.host(1), lab.host(2)];
     wait_for("both ends to give the link up", || link_age(one, "h2").is_none() && link_age(two, "h1").is_none());
@@ -28,6 +27,9 @@ fn a_cut_pair_is_apart_until_it_is_healed() {
         let log = || fs::read_to_string(host.log()).unwrap();
         wait_for("a word on the lost link", || log().contains("control link lost"));
     }
+
+    wait_for("both ends to give the path up", || !path_is_up(one, "h2") && !path_is_up(two, "h1"));
+    assert!(!answers(&pods[0], &pods[1]));
 
     lab.heal().unwrap();
     wait_for("the healed pair", || answers(&pods[0], &pods[1]) && answers(&pods[1], &pods[0]));
@@ -62,6 +64,11 @@ fn link_age(host: &Host, to: &str) -> Option<f64> {
     let of_host =
         |connection: &&Connection| connection.nickname == to && connection.state == ConnectionState::Established;
     connections.iter().find(of_host).map(|connection| connection.age_s)
+}
+
+fn path_is_up(host: &Host, to: &str) -> bool {
+    let paths = host.get::<Paths>("/v1/paths").unwrap().paths;
+    paths.iter().any(|path| path.nickname == to && path.up)
 }
 
 fn members(host: &Host) -> usize {

@@ -111,6 +111,8 @@ impl Node {
             Event::Message { from, topic: TWIN_TOPIC, payload } => self.twin_message(now, from, &payload),
             Event::Message { .. } => {}
             Event::Synced { peer } => drop(self.stale.synced.insert(peer)),
+            // What broke the link may have broken the path; without traffic nobody would ask for a while.
+            Event::LinkDown { peer } => self.parts.tunnel.ask(peer),
             Event::LinkSilent { peer } => self.link_silent(now, peer),
             Event::Outranked { incarnation } => {
                 tracing::error!(%incarnation, "a later state of this node is known elsewhere: its disk was rolled back or copied");
@@ -282,10 +284,22 @@ impl Node {
         match Underlay::read(&mut self.parts.netlink, config.range4, config.range6) {
             Ok(underlay) if underlay != self.parts.underlay => {
                 self.parts.underlay = underlay;
+                self.follow_mtu();
                 self.stale.addresses();
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot read the host's addresses"),
+        }
+    }
+
+    /// Lets devices and later pods have the MTU that the underlay has now, unless the operator chose one. A pod that has a
+    /// greater one is told so by the kernel (RFC 1191, RFC 8201). A host without addresses tells nothing.
+    fn follow_mtu(&mut self) {
+        let underlay = &self.parts.underlay;
+        let chosen = self.parts.config.mtu.is_some() || underlay.addresses.is_empty();
+        if !chosen && self.parts.mtu != underlay.pod_mtu() {
+            self.parts.mtu = underlay.pod_mtu();
+            tracing::info!(mtu = self.parts.mtu, "the underlay's MTU changed");
         }
     }
 
