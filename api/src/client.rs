@@ -2,7 +2,9 @@
 //!
 //! One request is one connection: HTTP/1.0, answered and closed. There is no runtime behind it, so that `mesh-cni` and
 //! `meshctl` stay small. A request ends at its deadline whatever the other side does, and an answer is held to
-//! [`MAX_ANSWER`].
+//! [`MAX_ANSWER`]. [`watch`] reads streams, which end when either side wants.
+
+mod watch;
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -112,6 +114,15 @@ impl Client {
     /// Sends one request and reads until the daemon closes, the cap is passed or the deadline is reached.
     fn exchange(&self, method: &str, path: &str, body: &[u8]) -> io::Result<Vec<u8>> {
         let deadline = Instant::now() + self.timeout;
+        let mut stream = self.send(method, path, body, deadline)?;
+        let answer = read_to_close(&mut stream, deadline)?;
+        if answer.is_empty() {
+            return Err(io::Error::new(ErrorKind::UnexpectedEof, "it closed without an answer"));
+        }
+        Ok(answer)
+    }
+
+    fn send(&self, method: &str, path: &str, body: &[u8], deadline: Instant) -> io::Result<UnixStream> {
         let mut stream = connect(&self.socket, self.timeout)?;
         stream.set_write_timeout(Some(remaining(deadline)?))?;
         let head = format!(
@@ -120,11 +131,7 @@ impl Client {
             body.len()
         );
         stream.write_all(&[head.as_bytes(), body].concat())?;
-        let answer = read_to_close(&mut stream, deadline)?;
-        if answer.is_empty() {
-            return Err(io::Error::new(ErrorKind::UnexpectedEof, "it closed without an answer"));
-        }
-        Ok(answer)
+        Ok(stream)
     }
 
     fn parse<'a>(&self, answer: &'a [u8]) -> Result<(u16, &'a [u8]), ClientError> {
