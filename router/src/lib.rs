@@ -6,6 +6,7 @@
 //! - [`clear`]: who may be sent packets in clear, and whether that path works
 //! - [`kernel`]: routes, nexthop objects, guard, pod links
 //! - [`sandboxes`]: frees what is held for pods that are gone
+//! - [`events`]: what happened lately, for those who ask and watch
 //! - [`node`]: the actor that ties them together
 //! - [`api`]: control socket, metrics, health
 //! - [`daemon`]: start and end of the process; [`log`]: what it says meanwhile
@@ -16,6 +17,7 @@ pub mod clear;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod events;
 pub mod kernel;
 pub mod log;
 pub mod node;

@@ -9,9 +9,12 @@ mod pods;
 mod routes;
 mod slots;
 pub mod socket;
+mod streams;
 
 pub use metrics::{bind as bind_metrics, serve as serve_metrics};
 pub use routes::serve;
+
+pub use streams::Slots as StreamSlots;
 
 use std::sync::Arc;
 
@@ -31,4 +34,6 @@ pub struct Services {
     pub kernel: Arc<KernelDriver>,
     /// What is logged.
     pub log: LogFilter,
+    /// Room for those who watch.
+    pub streams: StreamSlots,
 }

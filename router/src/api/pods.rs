@@ -53,6 +53,7 @@ pub(super) async fn confirm(State(services): State<Services>, body: Body<LeaseNa
         services.node.ask(move |node| node.unconfirm(&link)).await?;
         return Err(error.into());
     }
+    services.node.ask(|node| node.routed()).await?;
     Ok(Json(Lease { routed: true, ..lease }))
 }
 

@@ -6,15 +6,14 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use meshwork_api::model::{
-    API_VERSION, Connections, Done, Ipam, Leases, LogFilter, Paths, Peers, Seal, Status, Target as TargetModel,
-    VersionInfo,
+    API_VERSION, Connections, Done, Ipam, LogFilter, Paths, Peers, Seal, Status, Target as TargetModel, VersionInfo,
 };
 use meshwork_identity::admission;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
 
 use super::errors::ApiError;
-use super::{Services, pods};
+use super::{Services, pods, streams};
 use crate::addresses::TargetError;
 use crate::config::Target;
 
@@ -41,11 +40,12 @@ fn router(services: Services) -> Router {
         .route("/v1/paths", get(paths))
         .route("/v1/ipam", get(ipam))
         .route("/v1/version", get(version))
+        .route("/v1/events", get(streams::events))
         .route("/v1/connect", post(connect))
         .route("/v1/forget", post(forget))
         .route("/v1/seal", post(seal))
         .route("/v1/log", post(log))
-        .route("/v1/pods", get(leases).post(pods::lease))
+        .route("/v1/pods", get(streams::pods).post(pods::lease))
         .route("/v1/pods/confirm", post(pods::confirm))
         .route("/v1/pods/release", post(pods::release))
         .fallback(unknown)
@@ -72,11 +72,6 @@ async fn paths(State(services): State<Services>) -> Result<Json<Paths>, ApiError
 
 async fn ipam(State(services): State<Services>) -> Result<Json<Ipam>, ApiError> {
     Ok(Json(services.node.ask(|node| node.ipam()).await?))
-}
-
-async fn leases(State(services): State<Services>) -> Result<Json<Leases>, ApiError> {
-    let leases = services.node.ask(|node| node.leases()).await?;
-    Ok(Json(Leases { api: API_VERSION, leases }))
 }
 
 async fn version() -> Json<VersionInfo> {

@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use self::servers::{Servers, SocketPath};
 use self::signals::{Signals, told_to_stop};
 use crate::addresses::{AddressEvent, Allocator};
-use crate::api::{self, Services};
+use crate::api::{self, Services, StreamSlots};
 use crate::config::{Config, DEFAULT_PORT, Flags, Listen, RingStart};
 use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, QueueSink, Run};
 use crate::kernel::driver::KernelDriver;
@@ -135,7 +135,8 @@ async fn run(config: Config, log: LogFilter) -> Result<(), StartError> {
     tokio::spawn(node::lease_own_address(allocator.clone(), node.clone()));
     tokio::spawn(sandboxes::reconcile(allocator.clone(), node.clone()));
     tokio::spawn(secrets::reload(config, signals.hangup, node.clone()));
-    let servers = Servers::start(ports.api, ports.metrics, Services { node, allocator, kernel, log });
+    let services = Services { node, allocator, kernel, log, streams: StreamSlots::default() };
+    let servers = Servers::start(ports.api, ports.metrics, services);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %parts.listen, mtu = parts.mtu, "meshd runs");
     let stop = told_to_stop(signals.terminate, signals.interrupt);
     let ended = node::run(parts, questions, link_events, address_events, stop).await;

@@ -59,7 +59,13 @@ pub(super) async fn reload(config: Arc<Config>, mut hangups: Signal, node: NodeH
                     return;
                 }
             }
-            Err(error) => tracing::error!(%error, "the secrets stay as they were"),
+            Err(error) => {
+                tracing::error!(%error, "the secrets stay as they were");
+                let reason = format!("the secrets stay as they were: {error}");
+                if node.ask(move |node| node.secrets_refused(&reason)).await.is_err() {
+                    return;
+                }
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ use meshwork_sys::netlink::{Family, Forwarding, Link, Neighbour, Netlink, Traffi
 use meshwork_sys::{Result, sysctl};
 use meshwork_wire::PeerId;
 
+use super::mended::Mended;
 use super::{ROUTE_PROTOCOL, underlay};
 
 /// The device over an IPv4 underlay.
@@ -142,17 +143,18 @@ pub fn inherited(netlink: &mut Netlink) -> Result<BTreeMap<[u8; 6], Inherited>> 
     Ok(found)
 }
 
-/// Makes the devices that are wanted, takes away those that are not, and says which stand and whether anything changed.
+/// Makes the devices that are wanted, takes away those that are not, and says which stand.
 pub(super) fn devices(
     netlink: &mut Netlink,
     links: &[Link],
     clear: Option<&Clear>,
     mtu: u32,
-) -> Result<(ClearLinks, bool)> {
+    mended: &mut Mended,
+) -> Result<ClearLinks> {
     let v6 = clear.filter(|_| underlay::has_ipv6());
-    let (v4, first) = device(netlink, links, VXLAN_NAME, clear.map(|clear| (clear, Family::V4)), mtu)?;
-    let (v6, second) = device(netlink, links, VXLAN6_NAME, v6.map(|clear| (clear, Family::V6)), mtu)?;
-    Ok((ClearLinks { v4, v6 }, first || second))
+    let v4 = device(netlink, links, VXLAN_NAME, clear.map(|clear| (clear, Family::V4)), mtu, mended)?;
+    let v6 = device(netlink, links, VXLAN6_NAME, v6.map(|clear| (clear, Family::V6)), mtu, mended)?;
+    Ok(ClearLinks { v4, v6 })
 }
 
 fn device(
@@ -161,26 +163,27 @@ fn device(
     name: &str,
     wanted: Option<(&Clear, Family)>,
     mtu: u32,
-) -> Result<(Option<u32>, bool)> {
+    mended: &mut Mended,
+) -> Result<Option<u32>> {
     let present = links.iter().find(|link| link.name == name);
     let Some((clear, underlay)) = wanted else {
         // It goes last, once no route leads to it: see `remove`.
-        return Ok((None, false));
+        return Ok(None);
     };
     let settings = Vxlan { vni: VNI, port: clear.port, underlay, learning: false };
     let fits = present.filter(|link| link.vxlan == Some(settings) && link.mac == Some(clear.mac));
     if let Some(link) = fits {
-        let mut changed = false;
         if link.mtu != mtu {
             netlink.set_mtu(link.index, mtu)?;
-            changed = true;
+            mended.note("MTU of", name);
         }
         if !link.up {
             netlink.set_up(link.index)?;
-            changed = true;
+            mended.note("link", name);
         }
-        return Ok((Some(link.index), changed));
+        return Ok(Some(link.index));
     }
+    mended.note("link", name);
     if present.is_some() {
         netlink.delete_link(name)?;
     }
@@ -193,52 +196,50 @@ fn device(
         }
         netlink.set_up(index)?;
     }
-    Ok((index, true))
+    Ok(index)
 }
 
 /// Deletes the devices where clear is not allowed at all.
-pub(super) fn remove(netlink: &mut Netlink, links: &[Link], clear: Option<&Clear>) -> Result<bool> {
-    let unwanted: Vec<_> = links.iter().filter(|link| clear.is_none() && is_clear_link(&link.name)).collect();
-    for link in &unwanted {
+pub(super) fn remove(netlink: &mut Netlink, links: &[Link], clear: Option<&Clear>, mended: &mut Mended) -> Result<()> {
+    for link in links.iter().filter(|link| clear.is_none() && is_clear_link(&link.name)) {
         netlink.delete_link(&link.name)?;
+        mended.note("link", &link.name);
     }
-    Ok(!unwanted.is_empty())
+    Ok(())
 }
 
 /// Adds what leads to the peers. Comes before the routes.
-pub(super) fn open(netlink: &mut Netlink, devices: ClearLinks, clear: &Clear) -> Result<bool> {
-    let mut changed = false;
+pub(super) fn open(netlink: &mut Netlink, devices: ClearLinks, clear: &Clear, mended: &mut Mended) -> Result<()> {
     for index in devices.iter() {
         let (forwardings, neighbours) = wanted(devices, index, clear);
         let present: BTreeSet<_> = netlink.forwardings(index)?.into_iter().collect();
         for forwarding in forwardings.difference(&present) {
             netlink.replace_forwarding(index, forwarding)?;
-            changed = true;
+            mended.note("forwarding entry of", forwarding.remote);
         }
         let present: BTreeSet<_> = netlink.neighbours(index)?.into_iter().collect();
         for neighbour in neighbours.difference(&present) {
             netlink.replace_neighbour(index, neighbour.address, neighbour.mac)?;
-            changed = true;
+            mended.note("neighbour", neighbour.address);
         }
     }
-    Ok(changed)
+    Ok(())
 }
 
 /// Takes away what leads to nobody any more. Comes after the routes.
-pub(super) fn close(netlink: &mut Netlink, devices: ClearLinks, clear: &Clear) -> Result<bool> {
-    let mut changed = false;
+pub(super) fn close(netlink: &mut Netlink, devices: ClearLinks, clear: &Clear, mended: &mut Mended) -> Result<()> {
     for index in devices.iter().filter(|_| !clear.inherits) {
         let (forwardings, neighbours) = wanted(devices, index, clear);
         for forwarding in netlink.forwardings(index)?.iter().filter(|entry| !forwardings.contains(entry)) {
             netlink.delete_forwarding(index, forwarding)?;
-            changed = true;
+            mended.note("forwarding entry of", forwarding.remote);
         }
         for neighbour in netlink.neighbours(index)?.iter().filter(|entry| !neighbours.contains(entry)) {
             netlink.delete_neighbour(index, neighbour.address)?;
-            changed = true;
+            mended.note("neighbour", neighbour.address);
         }
     }
-    Ok(changed)
+    Ok(())
 }
 
 fn wanted(devices: ClearLinks, index: u32, clear: &Clear) -> (BTreeSet<Forwarding>, BTreeSet<Neighbour>) {

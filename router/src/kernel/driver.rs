@@ -8,6 +8,7 @@
 //! A second thread watches what others change and has the first look; without any notice it looks every
 //! [`RECONCILE_INTERVAL`]. The firewall's transactions are numbered by the kernel: those that touched our table and are
 //! none of ours put it back. What the kernel refuses is logged once, kept for `status`, and tried again at the next look.
+//! What was put back and what was refused is also kept as [`KernelNews`] until the node's actor takes it.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -25,6 +26,7 @@ use tokio::task::spawn_blocking;
 
 use super::clear::ClearLinks;
 use super::desired::Overlay;
+use super::mended::Mended;
 use super::{GATEWAY6, guard, is_pod_link, reconcile, underlay};
 use crate::config::SMALLEST_POD_MTU;
 
@@ -48,6 +50,9 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Transactions of ours whose notices may still come.
 const MOST_OWN_TRANSACTIONS: usize = 64;
+
+/// News that wait for the actor, which takes them twice a second; the latest are left out when it does not.
+const MOST_NEWS: usize = 64;
 
 /// Why a pod's link could not be put in place.
 #[derive(Debug, thiserror::Error)]
@@ -93,10 +98,22 @@ pub struct KernelHealth {
     pub clear_traffic: Traffic,
 }
 
+/// What the thread did or could not do of its own accord.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelNews {
+    /// These objects of ours had been changed by others, and were put back.
+    Repaired(Vec<String>),
+    /// The kernel refused a change, with what it said.
+    Refused(String),
+}
+
+type News = Arc<Mutex<Vec<KernelNews>>>;
+
 /// Handle of the thread.
 pub struct KernelDriver {
     requests: Sender<Request>,
     health: Arc<Mutex<KernelHealth>>,
+    news: News,
     changed: Arc<Notify>,
     ending: Arc<Wake>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -110,15 +127,16 @@ impl KernelDriver {
     pub fn start(netlink: Netlink) -> meshwork_sys::Result<Self> {
         let refused = |source| meshwork_sys::Error::refused("start a thread", source);
         let (requests, receiver) = mpsc::channel();
-        let health = Arc::new(Mutex::new(KernelHealth::default()));
+        let (health, news) = (Arc::new(Mutex::new(KernelHealth::default())), News::default());
         let (changed, ending) = (Arc::new(Notify::new()), Arc::new(Wake::new().map_err(refused)?));
-        let (worker, watch) = (Worker::new(netlink, Arc::clone(&health)), Watch::start(guard::TABLE_NAME)?);
+        let worker = Worker::new(netlink, Arc::clone(&health), Arc::clone(&news));
+        let watch = Watch::start(guard::TABLE_NAME)?;
         let worker = thread::Builder::new().name("kernel".into()).spawn(move || worker.run(&receiver));
         let watcher =
             Watcher { watch, ending: Arc::clone(&ending), changed: Arc::clone(&changed), requests: requests.clone() };
         let watcher = thread::Builder::new().name("kernel-watch".into()).spawn(move || watcher.run());
         let threads = Mutex::new(vec![worker.map_err(refused)?, watcher.map_err(refused)?]);
-        Ok(Self { requests, health, changed, ending, threads })
+        Ok(Self { requests, health, news, changed, ending, threads })
     }
 
     /// Resolves after links, addresses or routes changed, whoever changed them.
@@ -168,6 +186,12 @@ impl KernelDriver {
     #[must_use]
     pub fn health(&self) -> KernelHealth {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What happened since the last call.
+    #[must_use]
+    pub fn take_news(&self) -> Vec<KernelNews> {
+        std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Ends the threads; everything they made stays.
@@ -225,6 +249,7 @@ impl Watcher {
 struct Worker {
     netlink: Netlink,
     health: Arc<Mutex<KernelHealth>>,
+    news: News,
     desired: Option<Arc<Overlay>>,
     /// The script in force, as far as we know.
     guard: String,
@@ -235,9 +260,10 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(netlink: Netlink, health: Arc<Mutex<KernelHealth>>) -> Self {
-        let now = Instant::now();
-        Self { netlink, health, desired: None, guard: String::new(), own: VecDeque::new(), looked: now, counted: now }
+    fn new(netlink: Netlink, health: Arc<Mutex<KernelHealth>>, news: News) -> Self {
+        let (looked, counted) = (Instant::now(), Instant::now());
+        let (guard, own) = (String::new(), VecDeque::new());
+        Self { netlink, health, news, desired: None, guard, own, looked, counted }
     }
 
     fn run(mut self, requests: &Receiver<Request>) {
@@ -315,8 +341,8 @@ impl Worker {
         ControlFlow::Continue(())
     }
 
-    fn try_settle(&mut self) -> meshwork_sys::Result<bool> {
-        let Some(overlay) = self.desired.clone() else { return Ok(false) };
+    fn try_settle(&mut self) -> meshwork_sys::Result<Mended> {
+        let Some(overlay) = self.desired.clone() else { return Ok(Mended::default()) };
         // The guard first: a route must never exist before the wall behind it.
         let guarded = self.put_guard(&overlay)?;
         let mut outcome = reconcile::reconcile(&mut self.netlink, &overlay);
@@ -329,7 +355,12 @@ impl Worker {
         let reconciled = outcome?;
         let mut health = self.health();
         (health.clear_links, health.clear_traffic) = (reconciled.clear, reconciled.clear_traffic);
-        Ok(reconciled.changed || guarded)
+        drop(health);
+        let mut mended = reconciled.mended;
+        if guarded {
+            mended.note("table", format_args!("inet {}", guard::TABLE_NAME));
+        }
+        Ok(mended)
     }
 
     fn put_guard(&mut self, overlay: &Overlay) -> meshwork_sys::Result<bool> {
@@ -356,11 +387,15 @@ impl Worker {
             self.read_counters();
         }
         let outcome = self.try_settle();
-        if let Ok(true) = outcome {
-            tracing::warn!("kernel objects of ours had been changed by somebody else; restored");
+        self.remember(outcome.as_ref());
+        if let Ok(mended) = outcome
+            && !mended.is_empty()
+        {
+            let objects = mended.into_names();
+            tracing::warn!(?objects, "kernel objects of ours had been changed by somebody else; restored");
             self.health().repairs += 1;
+            self.tell(KernelNews::Repaired(objects));
         }
-        self.remember(outcome);
     }
 
     /// Counters that cannot be read mean that the table is gone: it is put back at once.
@@ -411,6 +446,13 @@ impl Worker {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell(&self, told: KernelNews) {
+        let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
+        if news.len() < MOST_NEWS {
+            news.push(told);
+        }
+    }
+
     fn remember<T, E: std::fmt::Display>(&self, outcome: Result<T, E>) {
         let error = outcome.err().map(|error| error.to_string());
         let mut health = self.health();
@@ -418,6 +460,7 @@ impl Worker {
             && health.error.as_ref() != Some(error)
         {
             tracing::error!(%error, "the kernel refused a change");
+            self.tell(KernelNews::Refused(error.clone()));
         }
         health.in_place = error.is_none();
         health.error = error;

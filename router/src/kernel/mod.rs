@@ -4,7 +4,7 @@
 //! [`guard`] does the same for the nftables table, [`clear`] for the VXLAN devices; [`reconcile`] compares with what the kernel has and changes the
 //! difference. [`driver`] owns the thread that does this on each change and at intervals. Objects of ours are known by
 //! name (`meshwork0`, `meshwork-vx`, `meshwork-vx6`, `mw` and 11 hex digits, table `inet meshwork`) or by routing protocol number 83; nothing else is
-//! touched.
+//! touched. [`mended`] names what was changed.
 //!
 //! Life-cycle: [`underlay::prepare`] before the tunnel starts, [`driver::KernelDriver`] while it runs, [`purge`] on the
 //! operator's word alone: a daemon that ends leaves everything in place, so that pods stay closed, not clear.
@@ -13,6 +13,7 @@ pub mod clear;
 pub mod desired;
 pub mod driver;
 pub mod guard;
+mod mended;
 mod nexthop_ids;
 mod overlap;
 pub mod purge;

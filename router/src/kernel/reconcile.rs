@@ -8,13 +8,14 @@ use meshwork_sys::netlink::{InterfaceAddress, Link, Netlink, Nexthop, RouteFilte
 
 use super::clear::{self, ClearLinks};
 use super::desired::{Overlay, Routing};
+use super::mended::Mended;
 use super::{ROUTE_PROTOCOL, TUN_NAME, is_pod_link};
 
 /// What a comparison found and left.
 #[derive(Debug, Default)]
 pub(super) struct Reconciled {
-    /// Something had to change.
-    pub(super) changed: bool,
+    /// What had to change.
+    pub(super) mended: Mended,
     /// Devices of the clear path that stand.
     pub(super) clear: ClearLinks,
     /// What they carried.
@@ -25,24 +26,24 @@ pub(super) struct Reconciled {
 pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay) -> Result<Reconciled> {
     let links = netlink.links()?;
     let Some(tun) = links.iter().find(|link| link.name == TUN_NAME) else { return Ok(Reconciled::default()) };
-    let mut changed = settle_tun(netlink, tun, overlay)?;
-    changed |= addresses(netlink, tun.index, overlay)?;
+    let mut mended = Mended::default();
+    settle_tun(netlink, tun, overlay, &mut mended)?;
+    addresses(netlink, tun.index, overlay, &mut mended)?;
     let wanted = overlay.clear.as_ref();
-    let (devices, made) = clear::devices(netlink, &links, wanted, overlay.mtu)?;
-    changed |= made;
+    let devices = clear::devices(netlink, &links, wanted, overlay.mtu, &mut mended)?;
     if let Some(wanted) = wanted {
-        changed |= clear::open(netlink, devices, wanted)?;
+        clear::open(netlink, devices, wanted, &mut mended)?;
     }
     let desired = overlay.routing(tun.index, &pod_links(&links), devices);
     let kept = |nexthop: &Nexthop| {
         wanted.is_some_and(|clear| clear.inherits) && nexthop.output.is_some_and(|output| devices.contains(output))
     };
-    changed |= routing(netlink, &desired, kept)?;
+    routing(netlink, &desired, kept, &mut mended)?;
     if let Some(wanted) = wanted {
-        changed |= clear::close(netlink, devices, wanted)?;
+        clear::close(netlink, devices, wanted, &mut mended)?;
     }
-    changed |= clear::remove(netlink, &links, wanted)?;
-    Ok(Reconciled { changed, clear: devices, clear_traffic: clear::traffic(&links) })
+    clear::remove(netlink, &links, wanted, &mut mended)?;
+    Ok(Reconciled { mended, clear: devices, clear_traffic: clear::traffic(&links) })
 }
 
 /// Pod links by name, with their indices.
@@ -51,21 +52,20 @@ pub(super) fn pod_links(links: &[Link]) -> BTreeMap<String, u32> {
     pods.map(|link| (link.name.clone(), link.index)).collect()
 }
 
-fn settle_tun(netlink: &mut Netlink, tun: &Link, overlay: &Overlay) -> Result<bool> {
-    let mut changed = false;
+fn settle_tun(netlink: &mut Netlink, tun: &Link, overlay: &Overlay, mended: &mut Mended) -> Result<()> {
     if tun.mtu != overlay.mtu {
         netlink.set_mtu(tun.index, overlay.mtu)?;
-        changed = true;
+        mended.note("MTU of", TUN_NAME);
     }
     if !tun.up {
         netlink.set_up(tun.index)?;
-        changed = true;
+        mended.note("link", TUN_NAME);
     }
-    Ok(changed)
+    Ok(())
 }
 
 /// The node's own addresses, and no others, on the TUN.
-fn addresses(netlink: &mut Netlink, tun: u32, overlay: &Overlay) -> Result<bool> {
+fn addresses(netlink: &mut Netlink, tun: u32, overlay: &Overlay, mended: &mut Mended) -> Result<()> {
     let present: BTreeSet<_> = netlink.addresses(tun)?.into_iter().map(|address| address.net).collect();
     let desired: BTreeSet<_> = overlay.own_addresses().collect();
     for net in desired.difference(&present) {
@@ -74,17 +74,22 @@ fn addresses(netlink: &mut Netlink, tun: u32, overlay: &Overlay) -> Result<bool>
     for net in present.difference(&desired) {
         netlink.delete_address(tun, *net)?;
     }
-    Ok(present != desired)
+    present.symmetric_difference(&desired).for_each(|net| mended.note("address", net));
+    Ok(())
 }
 
 /// Nexthops come before the routes that name them, and go after. Nexthops that nobody wants and that are `kept` stay,
 /// and so do their routes.
-fn routing(netlink: &mut Netlink, desired: &Routing, kept: impl Fn(&Nexthop) -> bool) -> Result<bool> {
+fn routing(
+    netlink: &mut Netlink,
+    desired: &Routing,
+    kept: impl Fn(&Nexthop) -> bool,
+    mended: &mut Mended,
+) -> Result<()> {
     let present = present(netlink)?;
-    let mut changed = false;
     for nexthop in desired.nexthops.values().filter(|nexthop| present.nexthops.get(&nexthop.id) != Some(nexthop)) {
         netlink.replace_nexthop(nexthop)?;
-        changed = true;
+        mended.note("nexthop", nexthop.id);
     }
     let taken: BTreeSet<_> = present.routes.iter().map(|route| (route.destination, route.metric)).collect();
     for route in desired.routes.difference(&present.routes) {
@@ -93,7 +98,7 @@ fn routing(netlink: &mut Netlink, desired: &Routing, kept: impl Fn(&Nexthop) -> 
             true => netlink.replace_route(route)?,
             false => netlink.add_route(route)?,
         }
-        changed = true;
+        mended.note("route to", route.destination);
     }
     let unwanted = present.nexthops.values().filter(|nexthop| !desired.nexthops.contains_key(&nexthop.id));
     let (kept, unwanted): (Vec<_>, Vec<_>) = unwanted.partition(|nexthop| kept(nexthop));
@@ -104,14 +109,14 @@ fn routing(netlink: &mut Netlink, desired: &Routing, kept: impl Fn(&Nexthop) -> 
         let stays = route.nexthop.is_some_and(|id| kept.contains(&id));
         if !stays && !followed.contains(&(route.destination, route.metric)) {
             netlink.delete_route(route)?;
-            changed = true;
+            mended.note("route to", route.destination);
         }
     }
     for nexthop in unwanted {
         netlink.delete_nexthop(nexthop.id)?;
-        changed = true;
+        mended.note("nexthop", nexthop.id);
     }
-    Ok(changed)
+    Ok(())
 }
 
 /// Addresses that are routed to pod links which stand: their pods may live, whatever is known of their leases.

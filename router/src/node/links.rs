@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use meshwork_api::event::Happening;
 use meshwork_identity::admission::Refused;
 use meshwork_wire::PeerId;
 
 use super::Node;
+use super::views::direction_model;
 use crate::control::dialer::TargetKey;
 use crate::control::{LinkError, LinkEvent, LinkId, LinkSender, Outgoing};
 
@@ -52,7 +54,7 @@ impl Node {
         match self.links.get(&peer).map(|old| (judge(&sender, old, me, now), old.sender.rtt())) {
             None => self.establish(now, sender),
             Some((Verdict::Replaces, _)) => {
-                self.drop_link(now, peer);
+                self.drop_link(now, peer, "another link to the same peer takes its place");
                 self.establish(now, sender);
             }
             Some((Verdict::Spare, _)) => {
@@ -71,6 +73,12 @@ impl Node {
         if let Some(waiting) = self.newcomers.take(peer) {
             waiting.close(0);
         }
+        let (address, direction) = (sender.address, direction_model(sender.direction));
+        let reason = match &sender.target {
+            None => "dialled by the peer".to_owned(),
+            Some(target) => format!("dialled as {target}"),
+        };
+        self.record_of(peer, Happening::LinkUp { peer, address, direction }, &format!("{address}: {reason}"));
         tracing::info!(%peer, address = %sender.address, direction = ?sender.direction, "control link established");
         self.dialer.linked(now, sender.target.as_ref(), peer);
         self.gossip.link_up(now, peer, sender.key);
@@ -82,8 +90,10 @@ impl Node {
     }
 
     /// Takes a link out of use and closes it.
-    pub(super) fn drop_link(&mut self, now: Instant, peer: PeerId) {
+    pub(super) fn drop_link(&mut self, now: Instant, peer: PeerId, reason: &str) {
         if let Some(link) = self.links.remove(&peer) {
+            let (address, direction) = (link.sender.address, direction_model(link.sender.direction));
+            self.record_of(peer, Happening::LinkDown { peer, address, direction }, &format!("{address}: {reason}"));
             self.peer_of_link.remove(&link.sender.id);
             link.sender.close(0);
             self.gossip.link_down(now, peer);
@@ -119,7 +129,7 @@ impl Node {
 
     fn lose_link(&mut self, now: Instant, peer: PeerId, error: &LinkError) {
         tracing::info!(%peer, reason = %error, "control link lost");
-        self.drop_link(now, peer);
+        self.drop_link(now, peer, &error.to_string());
         match self.newcomers.take(peer) {
             Some(newcomer) => self.establish(now, newcomer),
             None => self.dialer.unlinked(now, peer, &error.to_string(), jitter()),
@@ -138,6 +148,8 @@ impl Node {
         // Each attempt fails alike: people are told once, and again when the reason is another one.
         if self.dialer.failed(now, target, &reason, jitter()) {
             tracing::warn!(%target, reason, "dialling failed, and goes on being tried");
+            let target = target.to_string();
+            self.chronicle.record(Happening::DialFailed { target: target.clone() }, &target, &reason);
         } else {
             tracing::debug!(%target, reason, "dialling failed");
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ipnet::IpNet;
+use meshwork_api::event::Happening;
 use meshwork_gossip::limits::MAX_ORIGIN;
 use meshwork_gossip::{Event, Full, MemberState};
 use meshwork_ipam::{Effect, Input, MAX_MESSAGE, Message, node_prefix6};
@@ -101,10 +102,18 @@ impl Node {
             Event::Changed { .. } => {}
             Event::Member { peer, state, reason, .. } => {
                 tracing::info!(%peer, ?state, reason, "member");
+                let happening = match state {
+                    MemberState::Alive => Happening::MemberAlive { peer },
+                    MemberState::Suspect => Happening::MemberSuspect { peer },
+                    MemberState::Dead => Happening::MemberDead { peer },
+                };
+                self.record_of(peer, happening, &reason);
                 self.stale.peers();
             }
             Event::Restarted { peer, incarnation } => {
                 tracing::info!(%peer, %incarnation, "member restarted");
+                let happening = Happening::MemberRestarted { peer, incarnation: incarnation.0 };
+                self.record_of(peer, happening, &format!("its daemon was started again: run {incarnation}"));
                 self.stale.peers();
             }
             Event::Message { from, topic: RING_TOPIC, payload } => self.ring_message(from, &payload),
@@ -169,7 +178,10 @@ impl Node {
         match event {
             AddressEvent::Begun => {}
             AddressEvent::Effect(effect) => self.address_effect(now, effect),
-            AddressEvent::ViewChanged => self.stale.addresses(),
+            AddressEvent::ViewChanged => {
+                self.stale.addresses();
+                self.chronicle.addresses_changed();
+            }
             AddressEvent::CaughtUp(incarnation) => self.lost = Some(Lost::RolledBack(incarnation)),
             AddressEvent::Lost(error) => self.lost = Some(error.into()),
         }
@@ -283,7 +295,8 @@ impl Node {
         let config = &self.parts.config;
         match Underlay::read(&mut self.parts.netlink, config.range4, config.range6) {
             Ok(underlay) if underlay != self.parts.underlay => {
-                self.parts.underlay = underlay;
+                let before = std::mem::replace(&mut self.parts.underlay, underlay);
+                self.record_underlay(&before);
                 self.follow_mtu();
                 self.stale.addresses();
             }
@@ -300,6 +313,28 @@ impl Node {
         if !chosen && self.parts.mtu != underlay.pod_mtu() {
             self.parts.mtu = underlay.pod_mtu();
             tracing::info!(mtu = self.parts.mtu, "the underlay's MTU changed");
+        }
+    }
+
+    fn record_underlay(&self, before: &Underlay) {
+        let Underlay { addresses, mtu, .. } = &self.parts.underlay;
+        let (addresses, mtu) = (addresses.clone(), *mtu);
+        let missing = |of: &[IpAddr], among: &[IpAddr]| -> Vec<String> {
+            of.iter().filter(|address| !among.contains(address)).map(|address| format!(" {address}")).collect()
+        };
+        let (new, gone) = (missing(&addresses, &before.addresses), missing(&before.addresses, &addresses));
+        let mut reasons = Vec::new();
+        if !new.is_empty() {
+            reasons.push(format!("new:{}", new.concat()));
+        }
+        if !gone.is_empty() {
+            reasons.push(format!("gone:{}", gone.concat()));
+        }
+        if mtu != before.mtu {
+            reasons.push(format!("MTU {} instead of {}", mtu, before.mtu));
+        }
+        if !reasons.is_empty() {
+            self.chronicle.record(Happening::UnderlayChanged { addresses, mtu }, "host", &reasons.join("; "));
         }
     }
 

@@ -8,8 +8,10 @@
 //! - [`mesh`]: gossip and addresses become dial targets, tunnel peers and kernel state
 //! - [`clear`]: the clear path, and the probes through it
 //! - [`twins`]: two processes of one identity
+//! - [`chronicle`]: what of all this changed, and why
 //! - [`views`]: the same, as the API shows it
 
+mod chronicle;
 mod clear;
 mod links;
 mod mesh;
@@ -39,6 +41,7 @@ use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkId, Run};
 use crate::kernel::driver::KernelDriver;
 use crate::kernel::underlay::Underlay;
 
+pub use chronicle::EventClock;
 pub use own::lease_own_address;
 pub use views::host_interface;
 
@@ -110,6 +113,7 @@ pub struct Node {
     /// Set once the node must not go on.
     lost: Option<Lost>,
     clear: clear::ClearPath,
+    chronicle: chronicle::Chronicle,
     underlay_read: Instant,
     underlay_at: Instant,
     dropped_frames: u64,
@@ -236,6 +240,7 @@ impl Node {
         let mut node = Self {
             started: now,
             clear,
+            chronicle: chronicle::Chronicle::new(now),
             gossip,
             dialer: Dialer::default(),
             links: BTreeMap::new(),
@@ -253,6 +258,7 @@ impl Node {
             misbehaved_frames: 0,
             parts,
         };
+        node.begin_chronicle();
         node.dial_configured(now);
         (node, frames)
     }
@@ -277,6 +283,7 @@ impl Node {
         self.refresh(now);
         self.dial_due(now);
         self.transmit();
+        self.chronicle(now);
     }
 
     fn wake_at(&self, now: Instant) -> Instant {
@@ -287,6 +294,7 @@ impl Node {
             self.newcomers.timeout(),
             self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE),
             Some(self.underlay_at),
+            Some(self.chronicle.poll_timeout()),
             Some(now + LONGEST_SLEEP),
         ];
         timers.into_iter().flatten().min().unwrap_or(now)

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use meshwork_api::event::{Happening, LeaseRef};
 use meshwork_identity::Secrets;
 use meshwork_ipam::{Lease, LeaseRequest, NODE_SANDBOX};
 
@@ -34,6 +35,16 @@ pub async fn lease_own_address(allocator: Allocator, node: NodeHandle) {
 impl Node {
     fn own_address(&mut self, addresses: Vec<IpAddr>) {
         tracing::info!(?addresses, "overlay addresses of this node");
+        if self.own != addresses {
+            let lease = LeaseRef {
+                sandbox: NODE_SANDBOX.to_owned(),
+                interface: TUN_NAME.to_owned(),
+                addresses: addresses.clone(),
+            };
+            let listed = addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" ");
+            let reason = format!("{listed}: the node's own");
+            self.chronicle.record(Happening::LeaseGranted(lease), &self.parts.config.nickname, &reason);
+        }
         self.own = addresses;
         self.stale.addresses();
     }
@@ -43,6 +54,11 @@ impl Node {
     pub fn confirm(&mut self, link: &str) -> impl Future<Output = Result<(), KernelError>> + use<> {
         self.confirmed.insert(link.to_owned());
         self.parts.kernel.route_pod(link.to_owned(), self.overlay(Instant::now()))
+    }
+
+    /// The kernel routes a link that was confirmed.
+    pub fn routed(&mut self) {
+        self.chronicle.addresses_changed();
     }
 
     /// Counts the links of a sandbox, or of one of its interfaces, as gone; answers their names.
@@ -65,6 +81,7 @@ impl Node {
     pub fn unconfirm(&mut self, link: &str) {
         if self.confirmed.remove(link) {
             self.stale.addresses();
+            self.chronicle.addresses_changed();
         }
     }
 
@@ -78,11 +95,17 @@ impl Node {
         self.dialer.forget(target)
     }
 
+    /// Remembers that the secret files are of no use.
+    pub fn secrets_refused(&self, reason: &str) {
+        self.chronicle.record(Happening::SecretsRefused, "secrets", reason);
+    }
+
     /// Puts other secrets in force. Links admitted under one that is no longer accepted end.
     pub fn set_secrets(&mut self, secrets: Secrets) {
         self.parts.control.set_secrets(secrets.clone());
         self.clear.set_secrets(&secrets);
         self.parts.tunnel.set_secrets(secrets);
+        self.chronicle.record(Happening::SecretsReread, "secrets", "told to by SIGHUP; the files are in force");
         for link in self.links.values().map(|link| &link.sender).chain(self.newcomers.links()) {
             if !self.parts.control.accepts(link.key_id) {
                 link.close(0);

@@ -97,7 +97,7 @@ impl Node {
     /// Whoever did not answer is gone.
     pub(super) fn end_waiting(&mut self, now: Instant) {
         for link in self.newcomers.overdue(now) {
-            self.drop_link(now, link.peer);
+            self.drop_link(now, link.peer, "another process of the same identity takes its place");
             self.establish(now, link);
         }
     }

@@ -44,6 +44,13 @@ fn state_model(state: MemberState) -> PeerState {
     }
 }
 
+pub(super) fn direction_model(direction: Direction) -> DirectionModel {
+    match direction {
+        Direction::Inbound => DirectionModel::Inbound,
+        Direction::Outbound => DirectionModel::Outbound,
+    }
+}
+
 fn age(now: Instant, since: Instant) -> f64 {
     now.saturating_duration_since(since).as_secs_f64()
 }
@@ -103,7 +110,7 @@ impl Node {
         kernel.in_place && hands_out && !self.own.is_empty()
     }
 
-    fn reasons(&self, kernel: &crate::kernel::driver::KernelHealth, ipam: &IpamSummary) -> Vec<String> {
+    pub(super) fn reasons(&self, kernel: &crate::kernel::driver::KernelHealth, ipam: &IpamSummary) -> Vec<String> {
         let mut reasons = Vec::new();
         if ipam.state != IpamState::Ready {
             reasons.push(format!("addresses: {}", ipam.reason));
@@ -240,10 +247,7 @@ impl Node {
             peer: Some(link.sender.peer),
             nickname: self.nickname(&records, link.sender.peer),
             address: link.sender.address.to_string(),
-            direction: match link.sender.direction {
-                Direction::Inbound => DirectionModel::Inbound,
-                Direction::Outbound => DirectionModel::Outbound,
-            },
+            direction: direction_model(link.sender.direction),
             state: ConnectionState::Established,
             reason: match (&link.sender.direction, &link.sender.target) {
                 (Direction::Inbound, _) => "dialled by the peer".to_owned(),
@@ -339,7 +343,7 @@ impl Node {
         }
     }
 
-    fn ipam_summary(&self) -> IpamSummary {
+    pub(super) fn ipam_summary(&self) -> IpamSummary {
         let view = self.parts.allocator.view();
         IpamSummary {
             state: match view.status.state {
