@@ -70,6 +70,12 @@ pub(crate) enum Verb {
         #[command(subcommand)]
         verb: Option<IpamVerb>,
     },
+    /// What happened lately, and why
+    Events {
+        /// Go on with what happens, until interrupted
+        #[arg(long)]
+        watch: bool,
+    },
     /// Link a network namespace to the mesh
     Attach(AttachArgs),
     /// Take away the links that `attach` made in a network namespace

@@ -5,6 +5,7 @@
 
 mod answer;
 mod cli;
+mod events;
 mod output;
 mod pods;
 mod secret;

@@ -1,6 +1,7 @@
 //! Answers in the asked format.
 
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 
 use serde::Serialize;
 
@@ -25,9 +26,15 @@ pub(crate) fn print<A: Serialize>(
 
 /// Prints text. A reader that has seen enough, such as `head`, is no error.
 pub(crate) fn text_to_stdout(text: &str) -> anyhow::Result<()> {
+    to_stdout(text).map(drop)
+}
+
+/// Prints text and tells whether somebody still reads.
+pub(crate) fn to_stdout(text: &str) -> anyhow::Result<ControlFlow<()>> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(ControlFlow::Continue(())),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ControlFlow::Break(())),
+        Err(error) => Err(error.into()),
     }
 }

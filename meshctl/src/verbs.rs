@@ -11,7 +11,7 @@ use crate::answer::{self, Answer};
 use crate::cli::{Cli, Global, SecretVerb, Verb};
 use crate::output::{print, text_to_stdout};
 use crate::table::{self, Width};
-use crate::{pods, secret};
+use crate::{events, pods, secret};
 
 /// Carries out one command line.
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<bool> {
@@ -23,6 +23,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<bool> {
         Verb::Connections => show(global, &client, table::connections),
         Verb::Paths => show(global, &client, table::paths),
         Verb::Ipam { .. } => show(global, &client, table::ipam),
+        Verb::Events { watch: true } => events::watch(&client, global.output),
+        Verb::Events { watch: false } => done(events::list(&client, global.output)),
         Verb::Attach(arguments) => {
             let lease = pods::link(&client, arguments)?;
             done(print(global.output, &lease, |lease, _| table::addresses(&lease.addresses)))

@@ -3,6 +3,7 @@
 //! Columns and labels are those that people know from `weave status`; text from other machines is stripped of what
 //! could steer a terminal.
 
+pub(crate) mod events;
 mod ipam;
 mod links;
 mod members;

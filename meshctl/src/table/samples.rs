@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use meshwork_api::event::{Event, Happening};
 use meshwork_api::model::{
     API_VERSION, ClearTraffic, Connection, ConnectionState, Connections, Direction, DnsStatus, Ipam, IpamPeer,
     IpamState, IpamSummary, Lease, Path, PathKind, Paths, Peer, PeerName, PeerState, Peers, PodIdentity, Status,
@@ -151,6 +152,36 @@ pub(crate) fn lease() -> Lease {
         address_only: false,
         masquerade: true,
     }
+}
+
+pub(crate) fn events() -> Vec<Event> {
+    let event = |sequence, uptime_s, happening, subject: &str, reason: &str| Event {
+        sequence,
+        uptime_s,
+        unix_s: 1_700_000_000.0 + uptime_s,
+        happening,
+        subject: subject.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let path = PathKind::Direct;
+    let endpoint = Some("192.0.2.2:6783".parse().unwrap());
+    vec![
+        event(
+            0,
+            0.0,
+            Happening::Started { incarnation: 4, version: "0.1.0".to_owned() },
+            "node-1",
+            "run 4 of this node",
+        ),
+        event(1, 0.61, Happening::MemberAlive { peer: TWO }, "node\u{1b}[2J-2", "linked"),
+        event(
+            2,
+            192.0,
+            Happening::PathUp { peer: TWO, path, endpoint },
+            "node-2",
+            "direct by 192.0.2.2:6783: encryption is required",
+        ),
+    ]
 }
 
 pub(crate) fn ipam() -> Ipam {
