@@ -132,10 +132,13 @@ impl Node {
         self.chronicle.record(happening, &self.name_of(peer), reason);
     }
 
-    /// A member as people know it.
+    /// A member as `meshctl peers` names it; its nickname comes a moment after its first link.
     pub(super) fn name_of(&self, peer: PeerId) -> String {
         let nickname = self.gossip.get::<Peers>(peer, &()).map(|record| record.nickname);
-        nickname.filter(|nickname| !nickname.is_empty()).unwrap_or_else(|| peer.short())
+        match nickname.filter(|nickname| !nickname.is_empty()) {
+            Some(nickname) => format!("{}({nickname})", peer.short()),
+            None => peer.short(),
+        }
     }
 
     /// What the disk held is no news.
