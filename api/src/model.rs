@@ -59,6 +59,9 @@ pub struct Status {
     pub ipam: IpamSummary,
     /// Overlay addresses of the node itself.
     pub overlay: Vec<IpAddr>,
+    /// Whether others may reach the host there.
+    #[serde(default)]
+    pub exposed: bool,
     /// MTU of pods.
     pub mtu: u32,
     /// Packets dropped, by reason, since the daemon started.
@@ -429,6 +432,16 @@ pub struct Seal {
 pub struct LogFilter {
     /// `error`, `warn`, `info`, `debug`, `trace`, or `module=level,…`.
     pub filter: String,
+}
+
+/// `POST /v1/expose`, `POST /v1/hide`: lets pods and other hosts reach this host at the node's overlay addresses, or no
+/// longer. It stays so over restarts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exposure {
+    /// Whether they may.
+    pub exposed: bool,
+    /// The node's overlay addresses, one per family; none before it has leased them.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// `GET /v1/version`

@@ -106,6 +106,10 @@ pub(crate) enum Verb {
         /// Name or id of the peer
         peer: String,
     },
+    /// Let pods and other hosts reach this host at its overlay addresses, from now on; prints them
+    Expose,
+    /// No longer let them (the default); what the host began, and pings, go on working
+    Hide,
     /// Change what the daemon logs, until it ends
     Log {
         /// error, warn, info, debug, trace, or module=level,…

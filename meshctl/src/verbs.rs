@@ -4,7 +4,7 @@ use std::io;
 
 use clap::CommandFactory as _;
 use meshwork_api::client::{Client, ClientError};
-use meshwork_api::model::{Done, LogFilter, Seal, Target, VersionInfo};
+use meshwork_api::model::{Done, Exposure, LogFilter, Seal, Target, VersionInfo};
 use serde::Serialize;
 
 use crate::answer::{self, Answer};
@@ -37,6 +37,8 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<bool> {
         Verb::Forget { address } => tell(&client, "/v1/forget", &Target { address: address.clone() }),
         Verb::Seal { peer } => tell(&client, "/v1/seal", &Seal { peer: peer.clone(), sealed: true }),
         Verb::Unseal { peer } => tell(&client, "/v1/seal", &Seal { peer: peer.clone(), sealed: false }),
+        Verb::Expose => expose(global, &client, "/v1/expose"),
+        Verb::Hide => expose(global, &client, "/v1/hide"),
         Verb::Log { filter } => tell(&client, "/v1/log", &LogFilter { filter: filter.clone() }),
         Verb::Secret { verb: SecretVerb::Generate { file } } => done(secret::generate(file.as_deref())),
         Verb::Version => version(global, &client),
@@ -57,6 +59,12 @@ fn show<A: Answer>(global: &Global, client: &Client, table: impl FnOnce(&A, Widt
 fn tell(client: &Client, route: &str, request: &impl Serialize) -> anyhow::Result<bool> {
     let Done {} = client.post(route, request)?;
     Ok(true)
+}
+
+/// Prints the addresses, as `weave expose` did.
+fn expose(global: &Global, client: &Client, route: &str) -> anyhow::Result<bool> {
+    let exposure: Exposure = client.post(route, &Done {})?;
+    done(print(global.output, &exposure, |exposure, _| table::addresses(&exposure.addresses)))
 }
 
 /// Versions of both sides; the daemon's is empty where it cannot be asked.

@@ -75,6 +75,7 @@ fn overlay() -> Arc<Overlay> {
         pods: BTreeMap::from([(POD_LINK.to_owned(), pod)]),
         unlinked: BTreeSet::from(["10.32.0.7".parse().expect("an address")]),
         unmasqueraded: BTreeSet::from(["10.32.0.2".parse().expect("an address")]),
+        exposed: false,
         mtu: 1400,
         clear: None,
     })

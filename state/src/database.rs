@@ -243,6 +243,18 @@ pub(crate) fn put_targets(transaction: &WriteTransaction, targets: &[String]) ->
     Ok(())
 }
 
+/// Whether others may reach the host. A database from before this was asked says nothing, which means no.
+pub(crate) fn exposed(database: &Database) -> Result<bool, Fault> {
+    let meta = database.begin_read()?.open_table(META)?;
+    Ok(meta.get("exposed")?.is_some_and(|value| value.value() == [1]))
+}
+
+/// Writes whether others may.
+pub(crate) fn put_exposed(transaction: &WriteTransaction, exposed: bool) -> Result<(), Fault> {
+    transaction.open_table(META)?.insert("exposed", &[u8::from(exposed)][..])?;
+    Ok(())
+}
+
 /// Counts the incarnation up and answers the new one.
 pub(crate) fn count_incarnation(transaction: &WriteTransaction) -> Result<Incarnation, Fault> {
     let mut meta = transaction.open_table(META)?;

@@ -137,6 +137,22 @@ impl NodeState {
         self.write(|transaction| database::put_targets(transaction, targets))
     }
 
+    /// Whether others may reach the host at the node's overlay addresses.
+    ///
+    /// # Errors
+    /// The database could not be read.
+    pub fn exposed(&self) -> Result<bool, StateError> {
+        self.read(database::exposed)
+    }
+
+    /// Records whether they may.
+    ///
+    /// # Errors
+    /// The change could not be recorded.
+    pub fn set_exposed(&self, exposed: bool) -> Result<(), StateError> {
+        self.write(|transaction| database::put_exposed(transaction, exposed))
+    }
+
     fn read<T>(&self, work: impl FnOnce(&Database) -> Result<T, Fault>) -> Result<T, StateError> {
         let mut store = self.store();
         let path = self.database_path();
@@ -206,6 +222,7 @@ fn open_checked(path: &Path, identity: &Identity) -> Result<(Database, u64), Fau
     database::guarded(|| {
         database::load(&database)?;
         database::targets(&database)?;
+        database::exposed(&database)?;
         let sequence = database::sequence(&database)?;
         Ok((database, sequence))
     })

@@ -119,6 +119,18 @@ fn a_lease_is_written_as_it_always_was() {
 }
 
 #[test]
+fn a_host_is_hidden_until_it_is_exposed_and_stays_as_it_was_left() {
+    let (directory, state) = fresh();
+    assert!(!state.exposed().unwrap(), "a database that says nothing");
+    for exposed in [true, false, true] {
+        state.set_exposed(exposed).unwrap();
+        assert_eq!(state.exposed().unwrap(), exposed);
+    }
+    drop(state);
+    assert!(open(directory.path()).unwrap().exposed().unwrap());
+}
+
+#[test]
 fn the_incarnation_counts_every_start() {
     let (directory, state) = fresh();
     assert_eq!(state.next_incarnation().unwrap(), Incarnation(1));

@@ -32,6 +32,7 @@ pub(crate) fn status() -> Status {
         dns: DnsStatus::default(),
         ipam: summary(),
         overlay: vec!["10.32.0.1".parse().unwrap(), "fd4d:6573:6877:1::1".parse().unwrap()],
+        exposed: false,
         mtu: 1400,
         drops: BTreeMap::new(),
         clear_blocked_packets: 0,

@@ -33,6 +33,7 @@ fn router(text: &mut Lines, answer: &Status, width: Width) {
     text.line("PeerDiscovery", if answer.discovery { "enabled" } else { "disabled" });
     text.line("Listen", answer.listen.to_string());
     text.line("Overlay", list(&answer.overlay));
+    text.line("Exposed", if answer.exposed { "yes" } else { "no" });
     text.line("MTU", answer.mtu.to_string());
     text.line("Targets", counted(answer.targets.len(), &list(&answer.targets)));
     text.line("Connections", states(&answer.connections));
@@ -40,7 +41,8 @@ fn router(text: &mut Lines, answer: &Status, width: Width) {
     if width == Width::Wide || answer.clear_blocked_packets > 0 {
         text.line("ClearBlocked", format!("{} packets", answer.clear_blocked_packets));
     }
-    let drops: Vec<String> = answer.drops.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let drops = answer.drops.iter().filter(|(_, count)| **count > 0);
+    let drops: Vec<String> = drops.map(|(reason, count)| format!("{count} {reason}")).collect();
     if !drops.is_empty() {
         text.line("Drops", drops.join(", "));
     }
@@ -120,6 +122,7 @@ mod tests {
         answer.ready = false;
         answer.reasons = vec!["no ring: waiting for h2".to_owned(), "vxlan port 6784 is taken".to_owned()];
         answer.drops.insert("bad_secret".to_owned(), 7);
+        answer.drops.insert("replay".to_owned(), 0);
         answer.clear_blocked_packets = 2;
         insta::assert_snapshot!(status(&answer, Width::Wide));
     }

@@ -59,6 +59,7 @@ pub struct Allocator {
     requests: SyncSender<Request>,
     view: Arc<ArcSwap<View>>,
     targets: Arc<[String]>,
+    exposed: bool,
 }
 
 impl Allocator {
@@ -71,11 +72,15 @@ impl Allocator {
             tracing::error!(%error, "cannot read the remembered targets");
             Vec::new()
         });
+        let exposed = state.exposed().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot read whether the host is exposed, so it is hidden");
+            false
+        });
         let (requests, receiver) = std::sync::mpsc::sync_channel(REQUESTS);
         let view = Arc::new(ArcSwap::from_pointee(worker::view(&ipam)));
         let worker = Worker::new(ipam, state, events, Arc::clone(&view));
         std::thread::Builder::new().name("allocator".into()).spawn(move || worker.run(&receiver))?;
-        Ok(Self { requests, view, targets: targets.into() })
+        Ok(Self { requests, view, targets: targets.into(), exposed })
     }
 
     /// Ownership and leases now.
@@ -147,17 +152,34 @@ impl Allocator {
     ///
     /// # Errors
     /// When the change could not be recorded.
-    pub async fn remember_target(&self, target: String, remember: bool) -> Result<(), TargetError> {
+    pub async fn remember_target(&self, target: String, remember: bool) -> Result<(), RememberError> {
         let (reply, answer) = oneshot::channel();
         let request = Request::Target { target, remember, reply };
-        self.requests.try_send(request).map_err(|_| TargetError::Busy)?;
-        answer.await.unwrap_or(Err(TargetError::Gone))
+        self.requests.try_send(request).map_err(|_| RememberError::Busy)?;
+        answer.await.unwrap_or(Err(RememberError::Gone))
+    }
+
+    /// Whether others might reach the host when the thread started.
+    #[must_use]
+    pub fn exposed(&self) -> bool {
+        self.exposed
+    }
+
+    /// Remembers over restarts whether others may reach the host.
+    ///
+    /// # Errors
+    /// When the change could not be recorded.
+    pub async fn remember_exposed(&self, exposed: bool) -> Result<(), RememberError> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Exposed { exposed, reply };
+        self.requests.try_send(request).map_err(|_| RememberError::Busy)?;
+        answer.await.unwrap_or(Err(RememberError::Gone))
     }
 }
 
-/// Why a target is not remembered, or not forgotten.
+/// Why a choice of the operator is not remembered.
 #[derive(Debug, thiserror::Error)]
-pub enum TargetError {
+pub enum RememberError {
     /// The disk.
     #[error(transparent)]
     State(#[from] StateError),

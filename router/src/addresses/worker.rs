@@ -11,7 +11,7 @@ use meshwork_state::{NodeState, StateError};
 use meshwork_wire::Incarnation;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AddressEvent, TargetError, View};
+use super::{AddressEvent, RememberError, View};
 
 /// Longest sleep without a timer.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
@@ -22,7 +22,8 @@ pub(super) enum Request {
     Release { sandbox: String, interface: Option<String>, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
     ReleaseUnchanged { lease: Lease, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
     CatchUp { incarnation: Incarnation, former: Input },
-    Target { target: String, remember: bool, reply: oneshot::Sender<Result<(), TargetError>> },
+    Target { target: String, remember: bool, reply: oneshot::Sender<Result<(), RememberError>> },
+    Exposed { exposed: bool, reply: oneshot::Sender<Result<(), RememberError>> },
 }
 
 /// Whoever waits under a token.
@@ -88,7 +89,10 @@ impl Worker {
             Request::CatchUp { incarnation, former } => self.catch_up(incarnation, former),
             Request::Target { target, remember, reply } => {
                 // Whoever asked may have gone away.
-                let _ = reply.send(self.remember_target(target, remember).map_err(TargetError::from));
+                let _ = reply.send(self.remember_target(target, remember).map_err(RememberError::from));
+            }
+            Request::Exposed { exposed, reply } => {
+                let _ = reply.send(self.state.set_exposed(exposed).map_err(RememberError::from));
             }
         }
     }

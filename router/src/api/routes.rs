@@ -6,7 +6,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use meshwork_api::model::{
-    API_VERSION, Connections, Done, Ipam, LogFilter, Paths, Peers, Seal, Status, Target as TargetModel, VersionInfo,
+    API_VERSION, Connections, Done, Exposure, Ipam, LogFilter, Paths, Peers, Seal, Status, Target as TargetModel,
+    VersionInfo,
 };
 use meshwork_identity::admission;
 use tokio::net::UnixListener;
@@ -14,7 +15,7 @@ use tokio::sync::watch;
 
 use super::errors::ApiError;
 use super::{Services, pods, streams};
-use crate::addresses::TargetError;
+use crate::addresses::RememberError;
 use crate::config::Target;
 
 /// A request's body as JSON, or an error in our own form.
@@ -45,6 +46,8 @@ fn router(services: Services) -> Router {
         .route("/v1/forget", post(forget))
         .route("/v1/seal", post(seal))
         .route("/v1/log", post(log))
+        .route("/v1/expose", post(expose))
+        .route("/v1/hide", post(hide))
         .route("/v1/pods", get(streams::pods).post(pods::lease))
         .route("/v1/pods/confirm", post(pods::confirm))
         .route("/v1/pods/release", post(pods::release))
@@ -91,7 +94,7 @@ async fn connect(State(services): State<Services>, body: Body<TargetModel>) -> R
     Ok(Json(Done {}))
 }
 
-fn unrecorded(error: &TargetError, consequence: &str) -> ApiError {
+fn unrecorded(error: &RememberError, consequence: &str) -> ApiError {
     ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "storage", error.to_string(), consequence)
 }
 
@@ -123,6 +126,25 @@ async fn seal(State(services): State<Services>, body: Body<Seal>) -> Result<Json
             "give a name or an id of `meshctl peers`",
         )),
     }
+}
+
+async fn expose(State(services): State<Services>) -> Result<Json<Exposure>, ApiError> {
+    set_exposed(&services, true).await
+}
+
+async fn hide(State(services): State<Services>) -> Result<Json<Exposure>, ApiError> {
+    set_exposed(&services, false).await
+}
+
+/// Answers once the kernel does as it was told: whoever asked may go on to connect.
+async fn set_exposed(services: &Services, exposed: bool) -> Result<Json<Exposure>, ApiError> {
+    // Recorded first, since a restart would undo unseen what is not.
+    services.allocator.remember_exposed(exposed).await.map_err(|error| {
+        ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "storage", error.to_string(), "nothing was changed; try again")
+    })?;
+    let (addresses, in_place) = services.node.ask(move |node| node.expose(exposed)).await?;
+    in_place.await?;
+    Ok(Json(Exposure { exposed, addresses }))
 }
 
 async fn log(State(services): State<Services>, body: Body<LogFilter>) -> Result<Json<Done>, ApiError> {

@@ -40,6 +40,8 @@ pub struct Overlay {
     pub unlinked: BTreeSet<IpAddr>,
     /// Addresses that keep their source when they leave the overlay.
     pub unmasqueraded: BTreeSet<IpAddr>,
+    /// Whether others may reach the host at the node's own addresses.
+    pub exposed: bool,
     /// MTU of the TUN, the clear path's devices and the pods.
     pub mtu: u32,
     /// The clear path, where this node allows any.
@@ -175,6 +177,7 @@ mod tests {
             pods: BTreeMap::from([("mw0123456789a".to_owned(), vec!["10.32.0.2".parse().expect("an address")])]),
             unlinked: BTreeSet::new(),
             unmasqueraded: BTreeSet::new(),
+            exposed: false,
             mtu: 1400,
             clear: None,
         }

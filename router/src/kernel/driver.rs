@@ -72,6 +72,7 @@ type Reply = oneshot::Sender<Result<(), KernelError>>;
 
 enum Request {
     Apply(Arc<Overlay>),
+    Put { overlay: Arc<Overlay>, reply: Reply },
     RoutePod { link: String, overlay: Arc<Overlay>, reply: Reply },
     Changed(Changes),
     Stop,
@@ -92,6 +93,8 @@ pub struct KernelHealth {
     pub pod_wrong_source: u64,
     /// Packets of the clear path from or to addresses for which it is not allowed.
     pub clear_refused: u64,
+    /// Packets from the overlay to the hidden host.
+    pub hidden: u64,
     /// Devices of the clear path that stand.
     pub clear_links: ClearLinks,
     /// What they carried.
@@ -147,6 +150,16 @@ impl KernelDriver {
     /// Asks for a state; the latest asked for is the one that counts.
     pub fn apply(&self, overlay: Arc<Overlay>) {
         self.request(Request::Apply(overlay));
+    }
+
+    /// Asks for a state, at the call and before any later one; the future only waits until it stands.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn put(&self, overlay: Arc<Overlay>) -> impl Future<Output = Result<(), KernelError>> + use<> {
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Put { overlay, reply });
+        async { answer.await.unwrap_or(Err(KernelError::Stopped)) }
     }
 
     /// Puts a pod's link in place: up, gateway on it, routed, and allowed to send. `overlay` already holds the pod. It
@@ -310,16 +323,21 @@ impl Worker {
     /// Takes requests in their order, settles once, and answers those who wait.
     fn carry_out(&mut self, requests: Vec<Request>) -> ControlFlow<()> {
         self.handle_changes(&requests);
-        let (mut links, mut asked) = (Vec::new(), false);
+        let (mut waiting, mut asked) = (Vec::new(), false);
         for request in requests {
             match request {
                 Request::Apply(overlay) => {
                     self.desired = Some(overlay);
                     asked = true;
                 }
+                Request::Put { overlay, reply } => {
+                    self.desired = Some(overlay);
+                    waiting.push((None, reply));
+                    asked = true;
+                }
                 Request::RoutePod { link, overlay, reply } => {
                     self.desired = Some(overlay);
-                    links.push((link, reply));
+                    waiting.push((Some(link), reply));
                     asked = true;
                 }
                 Request::Changed(_) => {}
@@ -329,7 +347,8 @@ impl Worker {
         if !asked {
             return ControlFlow::Continue(());
         }
-        let prepared: Vec<_> = links.into_iter().map(|(link, reply)| (self.prepare_pod(&link), reply)).collect();
+        let prepare = |(link, reply): (Option<String>, Reply)| (link.map_or(Ok(()), |link| self.prepare_pod(&link)), reply);
+        let prepared: Vec<_> = waiting.into_iter().map(prepare).collect();
         let outcome = self.try_settle();
         self.remember(outcome.as_ref());
         for (prepared, reply) in prepared {
@@ -401,12 +420,14 @@ impl Worker {
     /// Counters that cannot be read mean that the table is gone: it is put back at once.
     fn read_counters(&mut self) {
         let count = |name| nft::counter("inet", guard::TABLE_NAME, name);
-        match (count(guard::CLEAR_BLOCKED), count(guard::WRONG_SOURCE), count(guard::CLEAR_REFUSED)) {
-            (Ok(blocked), Ok(wrong), Ok(refused)) => {
+        let names = [guard::CLEAR_BLOCKED, guard::WRONG_SOURCE, guard::CLEAR_REFUSED, guard::HIDDEN];
+        match names.map(count) {
+            [Ok(blocked), Ok(wrong), Ok(refused), Ok(hidden)] => {
                 let mut health = self.health();
                 health.clear_blocked = blocked;
                 health.pod_wrong_source = wrong;
                 health.clear_refused = refused;
+                health.hidden = hidden;
             }
             _ => self.guard.clear(),
         }

@@ -2,7 +2,8 @@
 //! traffic enters or leaves the overlay. Pure: it writes the script that the driver hands to `nft`.
 //!
 //! The guard stands in `postrouting` behind everything else: an overlay destination leaves by the TUN, by a pod's link
-//! or not at all. Its mirror in `prerouting` takes overlay sources from nowhere else. Where clear is allowed at all, its
+//! or not at all. Its mirror in `prerouting` takes overlay sources from nowhere else. `hide` in `input` keeps others from
+//! the host at the node's own addresses unless it is exposed. Where clear is allowed at all, its
 //! devices belong to the overlay, and their tunnel packets pass between the allowed pairs of addresses alone. Sets and
 //! counters live on when the script is applied again; only rules and elements are replaced, in one transaction.
 
@@ -30,15 +31,19 @@ pub const CLEAR_REFUSED: &str = "clear_refused";
 /// Counter of packets with which a pod pretended to be somebody else.
 pub const WRONG_SOURCE: &str = "pod_wrong_source";
 
+/// Counter of packets with which others sought the host at the node's own addresses while it was hidden.
+pub const HIDDEN: &str = "hidden";
+
 /// Chains with their hooks, or without one: every packet of every flow passes `sources` and `guard`, so that what is known
 /// of a packet's way decides early which few rules look at it. `clear` takes out of connection tracking what is only the
 /// outside of a tunnel.
-const CHAINS: [(&str, &str); 7] = [
+const CHAINS: [(&str, &str); 8] = [
     (POD_SOURCES, ""),
     (CLEAR_INSIDE, ""),
     (CLEAR_OUTSIDE, ""),
     ("sources", "type filter hook prerouting priority -310"),
     ("clear", "type filter hook output priority -310"),
+    ("hide", "type filter hook input priority 0"),
     ("translate", "type nat hook postrouting priority 100"),
     ("guard", "type filter hook postrouting priority 300"),
 ];
@@ -73,7 +78,7 @@ const CLEAR6: &str = "clear6";
 /// Declarations that survive a re-application: adding what exists changes nothing.
 fn declare(script: &mut String, keeps_pairs: bool) {
     line(script, &format!("add table {TABLE}"));
-    for counter in [CLEAR_BLOCKED, CLEAR_REFUSED, WRONG_SOURCE] {
+    for counter in [CLEAR_BLOCKED, CLEAR_REFUSED, WRONG_SOURCE, HIDDEN] {
         line(script, &format!("add counter {TABLE} {counter}"));
     }
     for (set, kind) in SETS {
@@ -115,6 +120,7 @@ pub fn script(overlay: &Overlay) -> String {
         clear_path(&mut script, clear);
     }
     sources(&mut script, overlay, &inside);
+    hide(&mut script, overlay);
     translate(&mut script, overlay, &inside);
     guard(&mut script, &inside);
     script
@@ -218,6 +224,29 @@ fn sources(script: &mut String, overlay: &Overlay, inside: &Inside) {
     }
 }
 
+/// Unless it is exposed, the host listens to nobody at the node's own addresses: they are there so that the host can
+/// speak, and a service that binds to every address must not become everybody's in the overlay unasked.
+///
+/// What belongs to something the host began passes, whoever answers. So do echoes and errors: whoever looks for a fault
+/// can tell a host that is hidden from one that is gone, and path MTU discovery works. The rest is refused rather than
+/// dropped, and by name (`admin-prohibited`, as firewalls say), so that nobody waits or looks for a dead service.
+fn hide(script: &mut String, overlay: &Overlay) {
+    if overlay.exposed {
+        return;
+    }
+    const ERRORS: &str = "destination-unreachable, time-exceeded, parameter-problem";
+    let own4 = overlay.own4.map(|own| (format!("ip daddr {own}"), format!("icmp type {{ echo-request, {ERRORS} }}")));
+    let own6 = overlay
+        .own6
+        .map(|own| (format!("ip6 daddr {own}"), format!("icmpv6 type {{ echo-request, packet-too-big, {ERRORS} }}")));
+    for (own, tells) in own4.into_iter().chain(own6) {
+        let others = format!("iifname != \"lo\" {own}");
+        rule(script, "hide", &format!("{others} ct state established,related accept"));
+        rule(script, "hide", &format!("{others} {tells} accept"));
+        rule(script, "hide", &format!("{others} counter name {HIDDEN} reject with icmpx type admin-prohibited"));
+    }
+}
+
 /// What leaves the overlay takes the host's address; what enters it from the host takes the node's overlay address.
 fn translate(script: &mut String, overlay: &Overlay, inside: &Inside) {
     let leaving = inside.except("oifname");
@@ -260,4 +289,49 @@ type OfFamily = fn(&IpAddr) -> bool;
 /// How nft names an address field of each family, the number in its sets' names, and which addresses are of it.
 fn families(field: &str) -> [(String, u8, OfFamily); 2] {
     [(format!("ip {field}"), 4, IpAddr::is_ipv4), (format!("ip6 {field}"), 6, IpAddr::is_ipv6)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overlay(exposed: bool) -> Overlay {
+        Overlay {
+            range4: "10.32.0.0/12".parse().expect("a prefix"),
+            range6: "fd4d:6573:6877::/48".parse().expect("a prefix"),
+            own4: "10.32.0.1".parse().ok(),
+            own6: "fd4d:6573:6877:1::1".parse().ok(),
+            local: BTreeSet::new(),
+            peers: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            unlinked: BTreeSet::new(),
+            unmasqueraded: BTreeSet::new(),
+            exposed,
+            mtu: 1400,
+            clear: None,
+        }
+    }
+
+    fn hides(overlay: &Overlay) -> Vec<String> {
+        let rules = script(overlay);
+        rules.lines().filter(|line| line.starts_with("add rule inet meshwork hide ")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_hidden_host_refuses_others_at_its_own_addresses_alone() {
+        let rules = hides(&overlay(false));
+        assert!(
+            rules.iter().all(|rule| rule.contains("daddr 10.32.0.1 ") || rule.contains("daddr fd4d:6573:6877:1::1 "))
+        );
+        assert_eq!(rules.iter().filter(|rule| rule.contains(" reject ")).count(), 2, "{rules:?}");
+        assert!(rules.iter().all(|rule| rule.contains("iifname != \"lo\"")), "the host reaches itself");
+    }
+
+    #[test]
+    fn an_exposed_host_and_one_without_addresses_refuse_nothing_and_the_chain_is_emptied() {
+        for open in [overlay(true), Overlay { own4: None, own6: None, ..overlay(false) }] {
+            assert!(hides(&open).is_empty());
+            assert!(script(&open).contains("flush chain inet meshwork hide"));
+        }
+    }
 }

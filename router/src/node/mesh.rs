@@ -419,6 +419,7 @@ impl Node {
             pods: linked.filter(|(link, _)| self.confirmed.contains(link)).collect(),
             unlinked: unlinked.flat_map(|lease| lease.pod.addresses.iter().copied()).collect(),
             unmasqueraded: unmasqueraded.flat_map(|lease| lease.pod.addresses.iter().copied()).collect(),
+            exposed: self.exposed,
             mtu: self.parts.mtu,
             clear: self.clear_overlay(now),
         })

@@ -102,6 +102,8 @@ pub struct Node {
     peer_of_link: BTreeMap<LinkId, PeerId>,
     newcomers: twins::Newcomers,
     own: Vec<std::net::IpAddr>,
+    /// Whether others may reach the host there.
+    exposed: bool,
     /// Host ends of pod links that are made.
     confirmed: BTreeSet<String>,
     /// What outlives a change until the next flush.
@@ -248,6 +250,7 @@ impl Node {
             newcomers: twins::Newcomers::default(),
             confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
+            exposed: parts.allocator.exposed(),
             stale: mesh::Stale::everything(),
             outranked: None,
             untold: BTreeMap::new(),

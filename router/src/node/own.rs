@@ -85,6 +85,22 @@ impl Node {
         }
     }
 
+    /// Lets others reach the host at the node's own addresses, or no longer. Answers those addresses and what to wait for
+    /// until the kernel does so.
+    pub fn expose(&mut self, exposed: bool) -> (Vec<IpAddr>, impl Future<Output = Result<(), KernelError>> + use<>) {
+        if self.exposed != exposed {
+            self.exposed = exposed;
+            let (happening, reason) = match exposed {
+                true => (Happening::Exposed, "`meshctl expose`: others may reach the host at its overlay addresses"),
+                false => {
+                    (Happening::Hidden, "`meshctl hide`: new connections from the overlay to the host are refused")
+                }
+            };
+            self.chronicle.record(happening, &self.parts.config.nickname, reason);
+        }
+        (self.own.clone(), self.parts.kernel.put(self.overlay(Instant::now())))
+    }
+
     /// Adds a target.
     pub fn connect(&mut self, target: Target) {
         self.dialer.connect(Instant::now(), target);

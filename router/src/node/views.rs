@@ -97,6 +97,7 @@ impl Node {
             dns: DnsStatus::default(),
             ipam,
             overlay: self.own.clone(),
+            exposed: self.exposed,
             mtu: self.parts.mtu,
             drops: self.drops(),
             clear_blocked_packets: kernel.clear_blocked,
@@ -200,6 +201,7 @@ impl Node {
             ("queue_full", gossip.queue_full + self.dropped_frames + self.parts.control_queue.dropped()),
             ("wrong_source", self.parts.kernel.health().pod_wrong_source),
             ("clear_refused", self.parts.kernel.health().clear_refused),
+            ("hidden", self.parts.kernel.health().hidden),
         ];
         for (reason, count) in more {
             *drops.entry(reason.to_owned()).or_default() += count;
