@@ -195,6 +195,9 @@ pub struct Connection {
     pub rtt_us: Option<u64>,
     /// Seconds to the next attempt of a target.
     pub retry_in_s: Option<f64>,
+    /// Targets of the operator that led to this peer, whoever dialled the link that stands.
+    #[serde(default)]
+    pub targets: Vec<String>,
 }
 
 /// Kind of a data path.
@@ -411,7 +414,7 @@ pub struct LeaseName {
     pub interface: Option<String>,
 }
 
-/// `POST /v1/connect`, `POST /v1/forget`
+/// `POST /v1/connect`, which answers it in the form in which other answers name it; `POST /v1/forget`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     /// `HOST[:PORT]`

@@ -16,6 +16,8 @@ fn answers_have_the_keys_that_scripts_read() {
     keys_are_there(host);
     metrics_are_there(host);
     errors_say_what_to_do(host);
+    what_cannot_be_meant_is_wrong_usage(host);
+    a_target_is_waited_for(host, lab.host(2));
     the_log_changes_at_run_time(host);
 }
 
@@ -85,6 +87,38 @@ fn errors_say_what_to_do(host: &Host) {
             assert!(text.is_some_and(|text| !text.is_empty()), "{arguments:?}: {answer}");
         }
     }
+}
+
+fn meshctl(host: &Host, words: &[&str]) -> (Option<i32>, String, String) {
+    let output = host.namespace().output(host.meshctl_line(words)).unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn what_cannot_be_meant_is_wrong_usage(host: &Host) {
+    for words in [["connect", "a b"], ["connect", "10.0.0.1:port"], ["log", "="], ["log", "loud"]] {
+        let (code, printed, said) = meshctl(host, &words);
+        assert_eq!((code, printed.as_str()), (Some(2), ""), "{words:?}: {said}");
+    }
+    let (code, _, said) = meshctl(host, &["forget", "192.0.2.77"]);
+    assert_eq!(code, Some(1), "it could have been one: {said}");
+}
+
+fn a_target_is_waited_for(host: &Host, other: &Host) {
+    let target = other.underlay()[0].to_string();
+    let (code, printed, said) = meshctl(host, &["connect", &target, "--wait", "-o", "json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let answer: Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(answer["address"], format!("{target}:6783"));
+    let (code, printed, _) = meshctl(host, &["forget", &target, "-o", "json"]);
+    assert_eq!((code, printed.as_str()), (Some(0), "{}\n"));
+    assert_eq!(meshctl(host, &["log", "info", "-o", "json"]).1, "{}\n");
+
+    // Nobody answers there.
+    let (code, _, said) = meshctl(host, &["connect", "127.0.0.1:9", "--wait", "--timeout", "1"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("no link to 127.0.0.1:9: "), "{said}");
+    host.meshctl(&["forget", "127.0.0.1:9"]).unwrap();
 }
 
 fn the_log_changes_at_run_time(host: &Host) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// How often `--wait` asks: often enough not to be felt, seldom enough not to be noticed by the daemon.
-const POLL: Duration = Duration::from_millis(200);
+pub(crate) const POLL: Duration = Duration::from_millis(200);
 
 /// An answer of the daemon that can be shown and judged.
 pub(crate) trait Answer: Serialize + DeserializeOwned {

@@ -28,7 +28,7 @@ pub(crate) struct Global {
     /// How answers are written
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub(crate) output: Format,
-    /// Wait until the answer is good: healthy, ready, or something to show
+    /// Wait until the answer is good: healthy, ready, linked, or something to show
     #[arg(long, global = true)]
     pub(crate) wait: bool,
     /// Seconds that a request, or all of the waiting, may take [default: 15, with --wait 60]
@@ -86,7 +86,7 @@ pub(crate) enum Verb {
         #[arg(long)]
         interface: Option<String>,
     },
-    /// Dial an address, now and after every loss
+    /// Dial an address, now and after every loss; with --wait until it leads to a link
     Connect {
         /// HOST or HOST:PORT
         address: String,

@@ -5,6 +5,7 @@
 
 mod answer;
 mod cli;
+mod connect;
 mod events;
 mod output;
 mod pods;
@@ -23,6 +24,12 @@ use meshwork_attach::AttachError;
 /// The daemon does not answer.
 const UNREACHABLE: u8 = 3;
 
+/// The daemon does not understand what was asked for: as wrong as any other usage.
+const USAGE: u8 = 2;
+
+/// HTTP status by which the daemon says so.
+const BAD_REQUEST: u16 = 400;
+
 /// The answer is no, or what was asked for failed.
 const NO: u8 = 1;
 
@@ -40,11 +47,14 @@ fn main() -> ExitCode {
 }
 
 fn failure(error: &anyhow::Error) -> u8 {
-    let unreachable = error.chain().any(|cause| {
-        let client = cause.downcast_ref::<ClientError>().or_else(|| cause.downcast_ref().and_then(behind));
-        matches!(client, Some(ClientError::Unreachable { .. }))
+    let client = error.chain().find_map(|cause| {
+        cause.downcast_ref::<ClientError>().or_else(|| cause.downcast_ref::<AttachError>().and_then(behind))
     });
-    if unreachable { UNREACHABLE } else { NO }
+    match client {
+        Some(ClientError::Unreachable { .. }) => UNREACHABLE,
+        Some(ClientError::Api { status: BAD_REQUEST, .. }) => USAGE,
+        _ => NO,
+    }
 }
 
 /// The refusal of the daemon behind a failed link.
@@ -59,7 +69,7 @@ fn behind(error: &AttachError) -> Option<&ClientError> {
 #[cfg(test)]
 mod tests {
     use meshwork_api::client::Client;
-    use meshwork_api::model::Status;
+    use meshwork_api::model::{ErrorDetail, Status};
 
     use super::*;
 
@@ -70,5 +80,16 @@ mod tests {
         let undone = AttachError::Undone { cause: Box::new(AttachError::Client(absent())), left: vec![] };
         assert_eq!(failure(&anyhow::Error::from(undone).context("attach")), UNREACHABLE);
         assert_eq!(failure(&anyhow::anyhow!("no")), NO);
+    }
+
+    #[test]
+    fn what_the_daemon_does_not_understand_is_wrong_usage_and_what_it_refuses_is_a_no() {
+        let refused = |status| {
+            let error = ErrorDetail { code: "c".to_owned(), message: "m".to_owned(), hint: "h".to_owned() };
+            ClientError::Api { status, error }
+        };
+        assert_eq!(failure(&refused(400).into()), USAGE);
+        assert_eq!(failure(&AttachError::Client(refused(400)).into()), USAGE);
+        assert_eq!(failure(&refused(404).into()), NO);
     }
 }

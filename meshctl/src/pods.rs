@@ -10,6 +10,7 @@ use meshwork_attach::{AttachRequest, DetachRequest, SANDBOX_PREFIX, attach, deta
 use serde::Serialize;
 
 use crate::cli::AttachArgs;
+use crate::units::plain;
 
 /// Where `ip netns` keeps names.
 const NAMED: &str = "/run/netns";
@@ -48,18 +49,21 @@ pub(crate) fn link(client: &Client, arguments: &AttachArgs) -> anyhow::Result<Le
 /// Takes away what [`link`] made, even where the namespace is gone already; links of container runtimes stay.
 pub(crate) fn unlink(client: &Client, netns: &Path, interface: Option<&str>) -> anyhow::Result<Detached> {
     let netns = path_of(netns);
-    let living = sandbox_of(&netns).ok();
+    let living = sandbox_of(&netns);
     let leases = client.get::<Leases>("/v1/pods")?.leases;
     let mut addresses = Vec::new();
     for lease in leases {
         let wanted = interface.is_none_or(|interface| interface == lease.interface);
-        if !wanted || !is_here(&lease, &netns, living.as_deref()) {
+        if !wanted || !is_here(&lease, &netns, living.as_deref().ok()) {
             continue;
         }
         let request =
             DetachRequest { sandbox: lease.sandbox, interface: Some(lease.interface), netns: Some(netns.clone()) };
         detach(client, &request).context("the namespace was not detached")?;
         addresses.extend(lease.addresses);
+    }
+    if let (Err(gone), true) = (living, addresses.is_empty()) {
+        eprintln!("meshctl: {}; nothing is attached to it", plain(&gone.to_string()));
     }
     Ok(Detached { addresses })
 }

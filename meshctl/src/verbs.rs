@@ -11,7 +11,7 @@ use crate::answer::{self, Answer};
 use crate::cli::{Cli, Global, SecretVerb, Verb};
 use crate::output::{print, text_to_stdout};
 use crate::table::{self, Width};
-use crate::{events, pods, secret};
+use crate::{connect, events, pods, secret};
 
 /// Carries out one command line.
 pub(crate) fn run(cli: &Cli) -> anyhow::Result<bool> {
@@ -33,13 +33,13 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<bool> {
             let detached = pods::unlink(&client, netns, interface.as_deref())?;
             done(print(global.output, &detached, |detached, _| table::addresses(&detached.addresses)))
         }
-        Verb::Connect { address } => tell(&client, "/v1/connect", &Target { address: address.clone() }),
-        Verb::Forget { address } => tell(&client, "/v1/forget", &Target { address: address.clone() }),
-        Verb::Seal { peer } => tell(&client, "/v1/seal", &Seal { peer: peer.clone(), sealed: true }),
-        Verb::Unseal { peer } => tell(&client, "/v1/seal", &Seal { peer: peer.clone(), sealed: false }),
+        Verb::Connect { address } => connect::connect(global, &client, address),
+        Verb::Forget { address } => tell(global, &client, "/v1/forget", &Target { address: address.clone() }),
+        Verb::Seal { peer } => tell(global, &client, "/v1/seal", &Seal { peer: peer.clone(), sealed: true }),
+        Verb::Unseal { peer } => tell(global, &client, "/v1/seal", &Seal { peer: peer.clone(), sealed: false }),
         Verb::Expose => expose(global, &client, "/v1/expose"),
         Verb::Hide => expose(global, &client, "/v1/hide"),
-        Verb::Log { filter } => tell(&client, "/v1/log", &LogFilter { filter: filter.clone() }),
+        Verb::Log { filter } => tell(global, &client, "/v1/log", &LogFilter { filter: filter.clone() }),
         Verb::Secret { verb: SecretVerb::Generate { file } } => done(secret::generate(file.as_deref())),
         Verb::Version => version(global, &client),
         Verb::Completion { shell } => {
@@ -56,9 +56,10 @@ fn show<A: Answer>(global: &Global, client: &Client, table: impl FnOnce(&A, Widt
     Ok(answer.is_yes() && (answer.is_complete() || !global.wait))
 }
 
-fn tell(client: &Client, route: &str, request: &impl Serialize) -> anyhow::Result<bool> {
-    let Done {} = client.post(route, request)?;
-    Ok(true)
+/// People need no word where all went well; programs get the answer, which carries nothing.
+fn tell(global: &Global, client: &Client, route: &str, request: &impl Serialize) -> anyhow::Result<bool> {
+    let answer: Done = client.post(route, request)?;
+    done(print(global.output, &answer, |_, _| String::new()))
 }
 
 /// Prints the addresses, as `weave expose` did.

@@ -84,6 +84,10 @@ fn a_namespace_is_attached_shown_and_detached() {
     assert_eq!(serde_json::from_slice::<Value>(&output.stdout).unwrap()["addresses"][0], "10.32.0.5");
     scene.assert_nothing_left("detached");
     assert_eq!(meshctl_in(&scene, &format!("detach {path}")).status.code(), Some(0));
+    let nowhere = meshctl_in(&scene, "detach no-such-namespace");
+    let said = String::from_utf8_lossy(&nowhere.stderr).into_owned();
+    assert_eq!(nowhere.status.code(), Some(0), "nothing is attached, as was asked for");
+    assert!(said.contains("no-such-namespace") && said.contains("nothing is attached"), "{said}");
     scene.stop();
     assert_eq!(meshctl_in(&scene, &attach).status.code(), Some(3));
 }

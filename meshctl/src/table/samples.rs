@@ -79,6 +79,7 @@ pub(crate) fn connections() -> Connections {
         age_s: 192.0,
         rtt_us: Some(210),
         retry_in_s: None,
+        targets: vec!["192.0.2.2:6783".to_owned()],
     };
     let inbound = Connection {
         peer: Some(THREE),
@@ -86,6 +87,7 @@ pub(crate) fn connections() -> Connections {
         address: "[2001:db8::3]:6783".to_owned(),
         direction: Direction::Inbound,
         rtt_us: Some(14_200),
+        targets: vec![],
         ..established.clone()
     };
     let retrying = Connection {
@@ -97,6 +99,7 @@ pub(crate) fn connections() -> Connections {
         age_s: 12.0,
         rtt_us: None,
         retry_in_s: Some(4.2),
+        targets: vec![],
         ..established.clone()
     };
     Connections { api: API_VERSION, connections: vec![established, inbound, retrying] }

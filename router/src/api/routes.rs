@@ -85,13 +85,13 @@ async fn version() -> Json<VersionInfo> {
     })
 }
 
-async fn connect(State(services): State<Services>, body: Body<TargetModel>) -> Result<Json<Done>, ApiError> {
+async fn connect(State(services): State<Services>, body: Body<TargetModel>) -> Result<Json<TargetModel>, ApiError> {
     let target = target(body)?;
-    let name = target.to_string();
+    let address = target.to_string();
     services.node.ask(|node| node.connect(target)).await?;
-    let remembered = services.allocator.remember_target(name, true).await;
+    let remembered = services.allocator.remember_target(address.clone(), true).await;
     remembered.map_err(|error| unrecorded(&error, "the target is tried, but a restart forgets it"))?;
-    Ok(Json(Done {}))
+    Ok(Json(TargetModel { address }))
 }
 
 fn unrecorded(error: &RememberError, consequence: &str) -> ApiError {
@@ -139,9 +139,8 @@ async fn hide(State(services): State<Services>) -> Result<Json<Exposure>, ApiErr
 /// Answers once the kernel does as it was told: whoever asked may go on to connect.
 async fn set_exposed(services: &Services, exposed: bool) -> Result<Json<Exposure>, ApiError> {
     // Recorded first, since a restart would undo unseen what is not.
-    services.allocator.remember_exposed(exposed).await.map_err(|error| {
-        ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "storage", error.to_string(), "nothing was changed; try again")
-    })?;
+    let remembered = services.allocator.remember_exposed(exposed).await;
+    remembered.map_err(|error| unrecorded(&error, "nothing was changed; try again"))?;
     let (addresses, in_place) = services.node.ask(move |node| node.expose(exposed)).await?;
     in_place.await?;
     Ok(Json(Exposure { exposed, addresses }))

@@ -259,12 +259,19 @@ impl Node {
             age_s: age(now, link.since),
             rtt_us: u64::try_from(link.sender.rtt().as_micros()).ok(),
             retry_in_s: None,
+            targets: self.targets_of(link.sender.peer),
         });
         let established: Vec<_> = established.collect();
         let waiting = self.dialer.status().filter_map(|target| self.waiting(now, &records, target));
         let refused = self.parts.control.refused_callers().into_iter().map(|caller| refused(now, caller));
         let connections = established.into_iter().chain(waiting).chain(refused).collect();
         Connections { api: API_VERSION, connections }
+    }
+
+    /// What the operator gave and led to this peer.
+    fn targets_of(&self, peer: PeerId) -> Vec<String> {
+        let led = self.dialer.status().filter(|target| target.state == TargetState::Linked(peer));
+        led.filter_map(named).collect()
     }
 
     /// A target without a link, as a connection to be.
@@ -294,6 +301,7 @@ impl Node {
             age_s: age(now, target.since),
             rtt_us: None,
             retry_in_s: retry,
+            targets: Vec::new(),
         })
     }
 
