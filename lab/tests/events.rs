@@ -194,3 +194,37 @@ fn meshctl_follows_events_until_the_daemon_ends() {
     host.stop().unwrap();
     assert!(watching.wait_for_end(DEADLINE).unwrap().success());
 }
+
+#[test]
+fn watchers_are_few_and_their_places_are_free_again() {
+    let lab = Lab::build("evslots").unwrap().hosts(1).up().unwrap();
+    let host = lab.host(1);
+    let printed = host.exec(["python3", "-c", CROWD, host.socket().to_str().unwrap()]).unwrap();
+    assert_eq!(printed, "32 watch, then 503, then 200\n");
+}
+
+/// Opens streams until one is refused, hangs up, and asks until one is accepted again.
+const CROWD: &str = "
+import socket, sys, time
+def watch():
+    stream = socket.socket(socket.AF_UNIX)
+    stream.settimeout(10)
+    stream.connect(sys.argv[1])
+    stream.sendall(b'GET /v1/events?watch HTTP/1.1\\r\\nHost: meshd\\r\\n\\r\\n')
+    return stream, stream.recv(12).split()[1].decode()
+streams = []
+while True:
+    stream, status = watch()
+    if status != '200':
+        break
+    streams.append(stream)
+count = len(streams)
+for stream in streams:
+    stream.close()
+deadline = time.monotonic() + 10
+again = watch()[1]
+while again != '200' and time.monotonic() < deadline:
+    time.sleep(0.01)
+    again = watch()[1]
+print(f'{count} watch, then {status}, then {again}')
+";

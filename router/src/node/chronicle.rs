@@ -31,6 +31,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Bytes of subject and reason: enough for any sentence of ours, and others' texts are cut.
 const LONGEST_TEXT: usize = 1024;
 
+/// Reasons that one event lists; `status` has them all.
+const MOST_REASONS: usize = 8;
+
 /// Parts of the ring that one event names.
 const MOST_PARTS: usize = 32;
 
@@ -56,7 +59,7 @@ impl EventClock {
     }
 }
 
-fn shortened(text: &str) -> String {
+pub(super) fn shortened(text: &str) -> String {
     text.get(..text.floor_char_boundary(LONGEST_TEXT)).unwrap_or_default().to_owned()
 }
 
@@ -269,7 +272,10 @@ impl Node {
             let reason = reasons.join("; ");
             match reasons.is_empty() {
                 true => self.chronicle.record(Happening::Healthy, nickname, "nothing is known to be wrong"),
-                false => self.chronicle.record(Happening::Unhealthy { reasons }, nickname, &reason),
+                false => {
+                    let reasons = reasons.iter().take(MOST_REASONS).map(|reason| shortened(reason)).collect();
+                    self.chronicle.record(Happening::Unhealthy { reasons }, nickname, &reason);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use meshwork_identity::admission::Refused;
 use meshwork_wire::PeerId;
 
 use super::Node;
+use super::chronicle::shortened;
 use super::views::direction_model;
 use crate::control::dialer::TargetKey;
 use crate::control::{LinkError, LinkEvent, LinkId, LinkSender, Outgoing};
@@ -148,7 +149,7 @@ impl Node {
         // Each attempt fails alike: people are told once, and again when the reason is another one.
         if self.dialer.failed(now, target, &reason, jitter()) {
             tracing::warn!(%target, reason, "dialling failed, and goes on being tried");
-            let target = target.to_string();
+            let target = shortened(&target.to_string());
             self.chronicle.record(Happening::DialFailed { target: target.clone() }, &target, &reason);
         } else {
             tracing::debug!(%target, reason, "dialling failed");
