@@ -74,12 +74,7 @@ impl Node {
         if let Some(waiting) = self.newcomers.take(peer) {
             waiting.close(0);
         }
-        let (address, direction) = (sender.address, direction_model(sender.direction));
-        let reason = match &sender.target {
-            None => "dialled by the peer".to_owned(),
-            Some(target) => format!("dialled as {target}"),
-        };
-        self.record_of(peer, Happening::LinkUp { peer, address, direction }, &format!("{address}: {reason}"));
+        self.record_link_up(&sender);
         tracing::info!(%peer, address = %sender.address, direction = ?sender.direction, "control link established");
         self.dialer.linked(now, sender.target.as_ref(), peer);
         self.gossip.link_up(now, peer, sender.key);
@@ -88,6 +83,16 @@ impl Node {
         self.peer_of_link.insert(sender.id, peer);
         self.links.insert(peer, Link { sender, since: now, heard: now });
         self.stale.peers();
+    }
+
+    fn record_link_up(&self, sender: &LinkSender) {
+        let LinkSender { peer, address, .. } = *sender;
+        let reason = match &sender.target {
+            None => format!("{address}: dialled by the peer"),
+            Some(target) => format!("{address}: dialled as {target}"),
+        };
+        let direction = direction_model(sender.direction);
+        self.record_of(peer, Happening::LinkUp { peer, address, direction }, &reason);
     }
 
     /// Takes a link out of use and closes it.
