@@ -45,6 +45,7 @@ fn trust_concerns_the_addresses_in_the_trusted_subnets_alone() {
         .unwrap();
     let pods: Vec<Pod> = lab.hosts().iter().map(|host| host.pod("pod").unwrap()).collect();
     wait_for_kind(lab.host(1), "h2", PathKind::Vxlan);
+    wait_for_kind(lab.host(2), "h1", PathKind::Vxlan);
     let endpoint = path(lab.host(1), "h2").endpoint.unwrap();
     assert!(endpoint.is_ipv6() && endpoint.port() == CLEAR_PORT, "{endpoint}");
     assert_eq!(path(lab.host(1), "h3").kind, PathKind::Direct);
