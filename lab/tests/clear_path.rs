@@ -12,6 +12,7 @@ use meshwork_lab::{Host, Lab, Look, Ping, Pod, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const MARKER: &[u8] = b"said-by-a-pod";
+const HOST_MARKER: &[u8] = b"said-by-a-host";
 const OFF: &[&str] = &["--encryption", "off"];
 const CLEAR_PORT: u16 = 6784;
 
@@ -200,11 +201,14 @@ fn refused_at_least(host: &Host, count: u64) {
 
 /// Whether the marked echoes of one pod to another cross the fabric readable; they arrive in any case.
 fn seen_in_clear(lab: &Lab, from: &Pod, to: &Pod) -> bool {
-    let capture = lab.capture("clear", "udp").unwrap();
+    let capture = lab.capture("clear", "").unwrap();
     for &address in to.addresses() {
         let answers = Ping::to(address).count(5).marked(MARKER).run(from.namespace()).unwrap();
         assert_eq!(answers.received, 5, "{address}");
     }
+    // Sent last: when it is in the file, so is everything before it.
+    Ping::to(lab.host(2).underlay()[0]).marked(HOST_MARKER).run(lab.host(1).namespace()).unwrap();
+    capture.wait_for(HOST_MARKER, DEADLINE).unwrap();
     let packets = capture.stop().unwrap();
     let port = |packet: &Packet| packet.ip.and_then(|ip| ip.udp_ports).map(|ports| ports.1);
     let readable: Vec<_> = packets.iter().filter(|packet| contains(&packet.bytes, MARKER)).collect();

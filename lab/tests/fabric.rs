@@ -10,6 +10,7 @@ use meshwork_lab::topology::LabName;
 use meshwork_lab::{Error, Lab, Namespace, Ping, remains};
 
 const MARKER: &[u8] = b"in-clear-sight";
+const LAST_MARKER: &[u8] = b"the-last-word";
 
 fn answers(from: &Namespace, to: IpAddr) -> bool {
     Ping::to(to).run(from).is_ok_and(|answers| answers.received == 1)
@@ -71,7 +72,9 @@ fn a_capture_sees_what_crosses_the_fabric_and_nothing_else() {
     for address in to {
         assert_eq!(Ping::to(address).marked(MARKER).run(lab.host(1).namespace()).unwrap().received, 1);
     }
-    capture.wait_for(MARKER, Duration::from_secs(5)).unwrap();
+    // Sent last: when it is in the file, so is everything before it.
+    Ping::to(to[0]).marked(LAST_MARKER).run(lab.host(1).namespace()).unwrap();
+    capture.wait_for(LAST_MARKER, Duration::from_secs(5)).unwrap();
     let packets = capture.stop().unwrap();
 
     let marked = |family: fn(&IpAddr) -> bool| {

@@ -347,7 +347,8 @@ impl Worker {
         if !asked {
             return ControlFlow::Continue(());
         }
-        let prepare = |(link, reply): (Option<String>, Reply)| (link.map_or(Ok(()), |link| self.prepare_pod(&link)), reply);
+        let prepare =
+            |(link, reply): (Option<String>, Reply)| (link.map_or(Ok(()), |link| self.prepare_pod(&link)), reply);
         let prepared: Vec<_> = waiting.into_iter().map(prepare).collect();
         let outcome = self.try_settle();
         self.remember(outcome.as_ref());

@@ -446,6 +446,7 @@ fn refused(now: Instant, caller: RefusedCaller) -> Connection {
         age_s: age(now, caller.since),
         rtt_us: None,
         retry_in_s: None,
+        targets: Vec::new(),
     }
 }
 
