@@ -28,8 +28,8 @@ const DATABASE_NEW: &str = "meshwork.redb.new";
 const LOCK: &str = "lock";
 
 /// What to do when identity and database were moved aside.
-const NEXT: &str = "start again, and this node joins as a new peer; then run `meshctl peer remove` for the old one, so \
-                    that its addresses can be used again";
+const NEXT: &str = "start again, and this node joins as a new peer; to be the old one again, put back a whole copy of the \
+                    state directory";
 
 /// Everything that a node keeps on disk.
 #[derive(Debug)]
