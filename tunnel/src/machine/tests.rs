@@ -171,9 +171,9 @@ fn a_peer_that_is_heard_but_does_not_hear_is_called_again() {
         pair.talk(1);
         assert!(pair.nodes[0].delivered.len() > heard && pair.nodes[1].drops["unknown_session"] > 0);
         if eager {
-            pair.run(Duration::from_secs(30))
+            pair.run(Duration::from_secs(30));
         } else {
-            pair.talk(8)
+            pair.talk(8);
         }
         let delivered = pair.nodes[1].delivered.len();
         pair.talk(1);
