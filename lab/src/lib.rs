@@ -46,6 +46,7 @@ pub mod faults;
 mod host;
 pub mod interrupt;
 mod iperf;
+pub mod kills;
 mod lab;
 mod link;
 mod namespace;

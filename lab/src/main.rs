@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use meshwork_lab::topology::LabName;
-use meshwork_lab::{Lab, Nat, Rate, bench, churn, complain, demo, faults, interrupt, remains, say, wire};
+use meshwork_lab::{Lab, Nat, Rate, bench, churn, complain, demo, faults, interrupt, kills, remains, say, wire};
 
 use crate::verbs::{done, exit_code};
 
@@ -130,6 +130,19 @@ enum Verb {
         #[arg(long, value_name = "LAB", default_value = "faults")]
         name: String,
     },
+    /// Kills a daemon at random moments while pods come and go, and proves that every answer it gave is still true and that
+    /// nothing else is left (KEEP=1 leaves a lab running where it is not so).
+    Kills {
+        /// How often.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        times: u32,
+        /// Which moments, and what comes and goes. Else MESHWORK_SEED, else 1.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Name of the lab.
+        #[arg(long, value_name = "LAB", default_value = "kills")]
+        name: String,
+    },
     /// Keeps a rootless room: what its first command starts.
     #[command(hide = true, name = rootless::KEEP)]
     KeepRoom,
@@ -230,6 +243,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         Verb::Faults { seed, seconds, hosts, name } => {
             let seed = seed.map_or_else(faults::seed, Ok)?;
             done(faults::run(&name, hosts, seed, Duration::from_secs(seconds), is_to_keep()))
+        }
+        Verb::Kills { times, seed, name } => {
+            let seed = seed.map_or_else(faults::seed, Ok)?;
+            done(kills::run(&name, times, seed, is_to_keep()))
         }
         // These begin elsewhere.
         Verb::KeepRoom | Verb::Wire { .. } => Ok(ExitCode::FAILURE),
