@@ -1,8 +1,8 @@
 //! containerd runs a container on the mesh: it calls the plugin by a list such as ours, when a container begins and ends.
 //!
 //! `ctr run --cni` knows one folder for lists and one for plugins. So it works in a mount namespace in which `/etc`, `/opt`
-//! and `/run` are its own, and in a process namespace, so that everything it started ends with it, and makes no control group. No registry is
-//! needed: the container sees this machine's programs, read-only.
+//! and `/run` are its own, and in a process namespace, so that everything it started ends with it. The container has no
+//! control group and needs no registry: it sees this machine's programs, read-only.
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
