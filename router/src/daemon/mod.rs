@@ -6,13 +6,13 @@
 //! those of a node that turns out to be a copy of another.
 
 mod error;
+mod port;
 mod secrets;
 mod servers;
 mod signals;
 
 use std::fs;
 use std::io::Write;
-use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 use std::{panic, process, thread};
@@ -22,7 +22,7 @@ use meshwork_ipam::{Config as IpamConfig, Init, Ipam, Lease};
 use meshwork_state::NodeState;
 use meshwork_sys::netlink::Netlink;
 use meshwork_sys::tun::{Tun, TunOptions};
-use meshwork_sys::udp::{BindError, UdpSocket};
+use meshwork_sys::udp::UdpSocket;
 use meshwork_tunnel::{Tunnel, TunnelConfig};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -31,7 +31,7 @@ use self::servers::{Servers, SocketPath};
 use self::signals::{Signals, told_to_stop};
 use crate::addresses::{AddressEvent, Allocator};
 use crate::api::{self, Services, StreamSlots};
-use crate::config::{Config, DEFAULT_PORT, Flags, Listen, RingStart};
+use crate::config::{Config, Flags, RingStart};
 use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, QueueSink, Run};
 use crate::kernel::driver::KernelDriver;
 use crate::kernel::underlay::{self, Underlay};
@@ -210,7 +210,7 @@ fn assemble(
 async fn open(config: &Config) -> Result<Opened, StartError> {
     let signals = Signals::take_over()?;
     secrets::expect(config)?;
-    let socket = Arc::new(bind(config.listen)?);
+    let socket = Arc::new(port::bind(config.listen).await?);
     let metrics = api::bind_metrics(config.metrics_listen)
         .await
         .map_err(|source| StartError::Metrics { address: config.metrics_listen, source })?;
@@ -247,14 +247,6 @@ fn prepare_host(netlink: &mut Netlink) -> Result<Tun, StartError> {
         let _ = netlink.delete_link(TUN_NAME);
     }
     Ok(prepared.map(|()| tun)?)
-}
-
-fn bind(listen: Listen) -> Result<UdpSocket, BindError> {
-    match listen {
-        Listen::Exactly(address) => UdpSocket::bind(address),
-        Listen::Any if underlay::has_ipv6() => UdpSocket::bind((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into()),
-        Listen::Any => UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT).into()),
-    }
 }
 
 fn restore(config: &Config, host: &Host) -> Result<Ipam, StartError> {
