@@ -63,6 +63,7 @@ pub mod say;
 pub mod switching;
 mod table;
 pub mod topology;
+mod volume;
 mod wait;
 pub mod wire;
 

@@ -16,13 +16,14 @@ use meshwork_sys::process::{self, Signal};
 
 use crate::error::{Error, Result};
 use crate::topology::{LabName, NAMESPACE_PREFIX, ROOT};
+use crate::volume;
 
 /// A killed process is gone in milliseconds unless the kernel is busy closing what it held.
 const END_DEADLINE: Duration = Duration::from_secs(10);
 /// Name of the file with a daemon's process id, in its host's directory.
 pub(crate) const PID_FILE: &str = "pid";
 
-/// Ends the lab's processes, then removes its namespaces and files.
+/// Ends the lab's processes, then removes its namespaces, mounts and files.
 ///
 /// # Errors
 /// When a process does not end or the kernel refuses to let something go.
@@ -31,6 +32,7 @@ pub fn clear(lab: &LabName) -> Result<()> {
     for name in namespaces(lab)? {
         netns::remove(&name)?;
     }
+    volume::unmount(lab)?;
     match fs::remove_dir_all(lab.directory()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io(format!("remove {}", lab.directory().display()))(error))

@@ -54,6 +54,15 @@ pub enum StateError {
         #[source]
         source: io::Error,
     },
+    /// Nothing can be written. What was recorded before is intact.
+    #[error("the disk of {} is read-only: see the kernel's log (dmesg) for why, and make it writable; nothing was recorded", .path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
     /// Any other failure of the disk. What was recorded before is intact.
     #[error("cannot read or write {}: {source}", .path.display())]
     Io {
@@ -120,6 +129,7 @@ impl StateError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 Self::Full { path, source }
             }
+            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { path, source },
             _ => Self::Io { path, source },
         }
     }
