@@ -1,6 +1,6 @@
 //! Start and end of the daemon.
 //!
-//! The order matters: configuration, privileges and secrets are judged first and touch nothing; every port is bound
+//! The order matters: configuration, privileges, the firewall and secrets are judged first and touch nothing; every port is bound
 //! before an identity is made, and the state directory is locked before the first kernel object is. So a daemon that
 //! cannot run leaves nothing half-made. On the way out links close and threads end, and kernel objects stay, but for
 //! those of a node that turns out to be a copy of another.
@@ -21,6 +21,7 @@ use meshwork_identity::{Identity, Secrets};
 use meshwork_ipam::{Config as IpamConfig, Init, Ipam, Lease};
 use meshwork_state::NodeState;
 use meshwork_sys::netlink::Netlink;
+use meshwork_sys::nft;
 use meshwork_sys::tun::{Tun, TunOptions};
 use meshwork_sys::udp::UdpSocket;
 use meshwork_tunnel::{Tunnel, TunnelConfig};
@@ -34,6 +35,7 @@ use crate::api::{self, Services, StreamSlots};
 use crate::config::{Config, Flags, RingStart};
 use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, QueueSink, Run};
 use crate::kernel::driver::KernelDriver;
+use crate::kernel::guard;
 use crate::kernel::underlay::{self, Underlay};
 use crate::kernel::{TUN_NAME, held_by_pods, purge};
 use crate::log::LogFilter;
@@ -60,6 +62,8 @@ pub fn main(flags: Flags) -> Result<(), StartError> {
     if config.purge {
         return purge_everything();
     }
+    // Only to see that it can be asked: without the firewall nothing keeps packets from leaving in clear.
+    nft::list_table("inet", guard::TABLE_NAME)?;
     end_with_any_thread();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(run(config, log))

@@ -192,6 +192,7 @@ fn device(
     if let Some(index) = index {
         sysctl::write(&format!("net/ipv4/conf/{name}/rp_filter"), "0")?;
         if underlay::has_ipv6() {
+            underlay::speak_ipv6(name)?;
             netlink.set_address_generation_none(index)?;
         }
         netlink.set_up(index)?;

@@ -440,6 +440,7 @@ impl Worker {
         let ipv6 = underlay::has_ipv6() && found.mtu >= SMALLEST_POD_MTU;
         underlay::distrust(link)?;
         if ipv6 {
+            underlay::speak_ipv6(link)?;
             self.netlink.set_address_generation_none(found.index)?;
         }
         if !found.up {

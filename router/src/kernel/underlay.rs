@@ -133,9 +133,18 @@ pub fn prepare_tun(netlink: &mut Netlink) -> Result<()> {
     distrust(TUN_NAME)?;
     netlink.set_offload_limits(device.index, tun::GSO_MAX_SIZE, tun::GSO_MAX_SEGMENTS)?;
     if has_ipv6() {
+        speak_ipv6(TUN_NAME)?;
         netlink.set_address_generation_none(device.index)?;
     }
     Ok(())
+}
+
+/// Hosts that switch IPv6 off do so for their own networks; the overlay is one of its own and has both families.
+///
+/// # Errors
+/// What the kernel refuses.
+pub fn speak_ipv6(name: &str) -> Result<()> {
+    sysctl::write(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")
 }
 
 /// Strict filtering drops packets that arrive on another path than the answer takes; loose keeps what protects hosts.
