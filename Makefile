@@ -14,7 +14,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=KEEP,MESHWORK_SEED,
 # Tests are built as whoever calls and run as root.
 TEST_RUNNER := $(if $(ROOT),env CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER='$(ROOT) --preserve-env=MESHWORK_BIN')
 
-.PHONY: setup build demo test test-long bench lint clean
+.PHONY: setup build demo test test-long test-faults bench lint clean
 
 setup:
 	@scripts/setup
@@ -32,6 +32,12 @@ test: setup
 
 test-long:
 	MESHWORK_SCHEDULES=$(FULL_SCHEDULES) $(MAKE) test
+
+# Every fault of ARCHITECTURE.md with the tests that show it; test programs are built as whoever calls and run as root.
+test-faults: setup
+	@scripts/setup test
+	scripts/build dev $(TEST_BIN)
+	MESHWORK_BIN=$(TEST_BIN) scripts/faults $(if $(ROOT),$(ROOT) --preserve-env=MESHWORK_BIN)
 
 bench: build
 	$(ROOT) $(BIN)/meshlab bench --results bench/RESULTS.md --cache .cache

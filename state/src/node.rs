@@ -321,3 +321,28 @@ fn refuse(directory: &Path, fault: Fault) -> StateError {
 fn is_there(path: &Path) -> Result<bool, StateError> {
     path.try_exists().map_err(|error| StateError::of(path, error))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A transaction failed and closed the database; what is found there is neither the state before it nor after it.
+    #[test]
+    fn a_database_that_is_not_as_it_was_left_is_written_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = NodeState::open(directory.path(), &mut |bytes| bytes.fill(7)).unwrap();
+        state.set_targets(&["known".into()]).unwrap();
+        {
+            let mut store = state.store();
+            store.database = None;
+            store.sequence += 2;
+        }
+        for _ in 0..2 {
+            let refused = state.set_targets(&["lost".into()]);
+            assert!(matches!(refused, Err(StateError::Uncertain { .. })), "{refused:?}");
+        }
+        drop(state);
+        let next = NodeState::open(directory.path(), &mut |bytes| bytes.fill(7)).unwrap();
+        assert_eq!(next.targets().unwrap(), ["known"], "the next daemon reads the disk");
+    }
+}
