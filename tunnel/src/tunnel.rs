@@ -101,6 +101,12 @@ impl Tunnel {
         self.look();
     }
 
+    /// Makes a session with a peer, unless there is one, as a packet for it would.
+    pub fn open(&self, peer: PeerId) {
+        self.shared.decider.decide(|machine, now| machine.want(peer, now));
+        self.look();
+    }
+
     /// How much was dropped, by reason.
     #[must_use]
     pub fn drops(&self) -> BTreeMap<&'static str, u64> {

@@ -1,5 +1,7 @@
 //! Routes of the control API.
 
+use std::time::Instant;
+
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
@@ -118,7 +120,7 @@ async fn forget(State(services): State<Services>, body: Body<TargetModel>) -> Re
 async fn seal(State(services): State<Services>, body: Body<Seal>) -> Result<Json<Done>, ApiError> {
     let Json(Seal { peer, sealed }) = read(body)?;
     let name = peer.clone();
-    match services.node.ask(move |node| node.seal(&peer, sealed)).await? {
+    match services.node.ask(move |node| node.seal(Instant::now(), &peer, sealed)).await? {
         true => Ok(Json(Done {})),
         false => Err(ApiError::not_found(
             "unknown_peer",

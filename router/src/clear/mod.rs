@@ -2,6 +2,7 @@
 //!
 //! - [`rule`] says between which underlay addresses of two nodes clear text is allowed; both sides compute the same
 //! - [`paths`] decides, without IO and clock, when a peer's clear path is proven and when it no longer is
+//! - [`sealing`] takes peers off it that the operator wants sealed
 //! - [`probe`] is the form of the questions and answers that go through the VXLAN device itself
 //!
 //! Invariants: a path is used in clear only while the signed records of both nodes allow it and answers come back
@@ -10,6 +11,7 @@
 pub mod paths;
 pub mod probe;
 pub mod rule;
+pub mod sealing;
 
 use meshwork_wire::PeerId;
 

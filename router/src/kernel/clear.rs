@@ -86,6 +86,15 @@ impl ClearPeer {
         Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
     }
 
+    /// The device and the gateway that lead to it in a family, where packets may go this way.
+    pub(super) fn way(&self, family: Family, devices: ClearLinks) -> Option<(u32, IpAddr)> {
+        let gateway = match family {
+            Family::V4 => self.gateway4.map(IpAddr::from)?,
+            Family::V6 => self.gateway6().into(),
+        };
+        Some((devices.towards(self.remote).filter(|_| self.proven)?, gateway))
+    }
+
     fn neighbours(&self) -> impl Iterator<Item = Neighbour> {
         let v6 = underlay::has_ipv6().then(|| self.gateway6().into());
         let gateways = self.gateway4.map(IpAddr::from).into_iter().chain(v6);

@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use meshwork_sys::netlink::{Family, Nexthop, Route, RouteKind, Scope};
 use meshwork_wire::PeerId;
 
-use super::clear::{Clear, ClearLinks};
+use super::clear::{Clear, ClearLinks, ClearPeer};
 use super::nexthop_ids::{self, PeerNexthops};
 use super::{ROUTE_PROTOCOL, host_prefix};
 
@@ -128,15 +128,15 @@ impl Overlay {
 
     /// By which interface and gateway a peer is reached: in clear where that is proven, else through the TUN.
     fn way(&self, peer: PeerId, family: Family, tun: u32, devices: ClearLinks) -> (u32, Option<IpAddr>) {
-        let clear = self.clear.as_ref().and_then(|clear| clear.peers.get(&peer)).filter(|peer| peer.proven);
-        let proven = clear.and_then(|peer| {
-            let gateway = match family {
-                Family::V4 => peer.gateway4.map(IpAddr::from)?,
-                Family::V6 => peer.gateway6().into(),
-            };
-            Some((devices.towards(peer.remote)?, Some(gateway)))
-        });
-        proven.unwrap_or((tun, None))
+        let clear = self.clear.as_ref().and_then(|clear| clear.peers.get(&peer)?.way(family, devices));
+        clear.map_or((tun, None), |(output, gateway)| (output, Some(gateway)))
+    }
+
+    /// Peers to which packets go in clear, in one family at least, where these devices stand, and to which address.
+    pub(super) fn in_clear(&self, devices: ClearLinks) -> BTreeMap<PeerId, IpAddr> {
+        let peers = self.clear.iter().flat_map(|clear| &clear.peers);
+        let goes = |peer: &ClearPeer| [Family::V4, Family::V6].iter().any(|family| peer.way(*family, devices).is_some());
+        peers.filter(|(_, peer)| goes(peer)).map(|(id, peer)| (*id, peer.remote)).collect()
     }
 
     fn pod_route(&self, address: IpAddr, index: u32) -> Route {
@@ -157,7 +157,6 @@ fn unreachable(destination: IpNet) -> Route {
 
 #[cfg(test)]
 mod tests {
-    use super::super::clear::ClearPeer;
     use super::*;
 
     const PEER: PeerId = PeerId([1; 16]);
@@ -245,6 +244,10 @@ mod tests {
 
         let proven = routing(Some(clear(true)), devices);
         assert_eq!(outputs(&proven), [Some(7), Some(7)]);
+        let in_clear = |clear, devices| Overlay { clear, ..overlay() }.in_clear(devices);
+        assert_eq!(in_clear(Some(clear(true)), devices), BTreeMap::from([(PEER, [192, 0, 2, 1].into())]));
+        assert!(in_clear(Some(clear(false)), devices).is_empty());
+        assert!(in_clear(Some(clear(true)), ClearLinks::default()).is_empty());
         let gateways: Vec<_> = proven.nexthops.values().filter_map(|nexthop| nexthop.gateway).collect();
         assert_eq!(gateways, ["10.40.0.0", "fe80::ff:fe00:1"].map(|text| text.parse::<IpAddr>().expect("an address")));
         let encrypted = routing(None, devices);

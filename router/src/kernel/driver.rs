@@ -10,7 +10,8 @@
 //! none of ours put it back. What the kernel refuses is logged once, kept for `status`, and tried again at the next look.
 //! What was put back and what was refused is also kept as [`KernelNews`] until the node's actor takes it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,6 +22,7 @@ use meshwork_api::link::LinkMacs;
 use meshwork_sys::netlink::{Changes, InterfaceAddress, Netlink, Scope, Traffic, Watch, firewall_generation};
 use meshwork_sys::nft;
 use meshwork_sys::wake::{Ready, Wake};
+use meshwork_wire::PeerId;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 
@@ -97,7 +99,9 @@ pub struct KernelHealth {
     pub hidden: u64,
     /// Devices of the clear path that stand.
     pub clear_links: ClearLinks,
-    /// What they carried.
+    /// Peers that packets go to in clear, and to which address.
+    pub in_clear: BTreeMap<PeerId, IpAddr>,
+    /// What the devices carried.
     pub clear_traffic: Traffic,
 }
 
@@ -374,6 +378,7 @@ impl Worker {
         }
         let reconciled = outcome?;
         let mut health = self.health();
+        health.in_clear = overlay.in_clear(reconciled.clear);
         (health.clear_links, health.clear_traffic) = (reconciled.clear, reconciled.clear_traffic);
         drop(health);
         let mut mended = reconciled.mended;

@@ -16,6 +16,7 @@ use meshwork_gossip::MemberState;
 use meshwork_identity::Secrets;
 use meshwork_sys::packet::{ETHERNET_HEADER, PacketSocket};
 use meshwork_sys::wake::{Ready, Wake};
+use meshwork_tunnel::PathState;
 use meshwork_wire::PeerId;
 use meshwork_wire::record::{ClearTerms, Encryption, PeerRecord};
 use tokio::sync::mpsc;
@@ -25,6 +26,7 @@ use crate::clear::mac_of;
 use crate::clear::paths::{ClearPaths, Question, Standing, Witness};
 use crate::clear::probe::{ETHERTYPE, Probe, ProbeKeys};
 use crate::clear::rule::{Side, allowed};
+use crate::clear::sealing::Sealing;
 use crate::kernel::clear::{self as devices, ClearPeer, Inherited};
 
 /// Frames that may wait for the actor: a question and an answer of each of some hundred peers.
@@ -55,7 +57,7 @@ pub(super) struct ClearPath {
     inherited: BTreeMap<[u8; 6], Inherited>,
     inherits_until: Instant,
     /// Members that packets are sealed for whatever both sides allow.
-    sealed: BTreeSet<PeerId>,
+    sealing: Sealing,
 }
 
 impl ClearPath {
@@ -79,7 +81,7 @@ impl ClearPath {
             socket,
             inherits_until: if inherited.is_empty() { now } else { now + INHERITANCE },
             inherited,
-            sealed: BTreeSet::new(),
+            sealing: Sealing::default(),
         };
         (state, frames)
     }
@@ -92,13 +94,13 @@ impl ClearPath {
     /// When something is due.
     pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let inheritance = Some(self.inherits_until).filter(|until| *until > now);
-        [self.paths.poll_timeout(), inheritance].into_iter().flatten().min()
+        [self.paths.poll_timeout(), self.sealing.poll_timeout(), inheritance].into_iter().flatten().min()
     }
 
     /// How the path to a peer stands.
     pub(super) fn standing(&self, peer: PeerId) -> Option<Standing> {
         let standing = self.paths.standing(peer)?;
-        if !self.sealed.contains(&peer) {
+        if !self.sealing.is_sealed(peer) {
             return Some(standing);
         }
         Some(Standing {
@@ -212,6 +214,7 @@ impl Node {
         paths.handle_timeout(now, random, |peer| self.witness(peer));
         self.clear.paths = paths;
         while let Some(peer) = self.clear.paths.poll_doubt() {
+            self.parts.tunnel.open(peer);
             self.parts.tunnel.ask(peer);
         }
         while let Some(Question { to, token }) = self.clear.paths.poll_question() {
@@ -222,24 +225,28 @@ impl Node {
         if over {
             self.clear.inherited.clear();
         }
-        if over || self.clear.paths.take_changed() {
+        let tunnel = &self.parts.tunnel;
+        let has_session = |peer| tunnel.path(peer).is_some_and(|path| path.state == PathState::Established);
+        let sealed = self.clear.sealing.handle_timeout(now, has_session);
+        if sealed || over || self.clear.paths.take_changed() {
             self.stale.overlay();
         }
     }
 
     /// Seals packets to a member, named by name or id, whatever both sides allow, or no longer does. False where there is
     /// none of that name.
-    pub fn seal(&mut self, peer: &str, sealed: bool) -> bool {
+    pub fn seal(&mut self, now: Instant, peer: &str, sealed: bool) -> bool {
         let records = self.records();
         let named =
             |id: &PeerId| records.get(id).is_some_and(|record| record.nickname == peer) || id.to_string() == peer;
         let Some(id) = self.gossip.members().map(|member| member.id).find(named) else { return false };
         if sealed {
-            self.clear.sealed.insert(id);
+            self.parts.tunnel.open(id);
+            self.clear.sealing.seal(id, now);
         } else {
-            self.clear.sealed.remove(&id);
+            self.clear.sealing.release(id);
+            self.stale.overlay();
         }
-        self.stale.overlay();
         true
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use ipnet::IpNet;
@@ -20,7 +20,11 @@ use meshwork_wire::record::{Encryption, PeerRecord};
 use super::Node;
 use crate::control::dialer::{TargetKey, TargetState, TargetStatus};
 use crate::control::{Direction, RefusedCaller};
+use crate::kernel::driver::KernelHealth;
 use crate::kernel::{GATEWAY4, GATEWAY6, POD_LINK_PREFIX};
+
+/// Of a path that the kernel still takes in clear although it no longer may, or not yet knows whether it may.
+const STILL_CLEAR: &str = "the kernel has not been told otherwise yet";
 
 /// Name of the host end of a pod's link: `mw` and 11 hex digits of a hash of sandbox and interface.
 #[must_use]
@@ -106,12 +110,12 @@ impl Node {
 
     /// Kernel objects are in place and addresses are handed out. A conflict is somebody's to settle, and meanwhile what
     /// this node owns without doubt is still given.
-    pub fn is_ready(&self, kernel: &crate::kernel::driver::KernelHealth, ipam: &IpamSummary) -> bool {
+    pub fn is_ready(&self, kernel: &KernelHealth, ipam: &IpamSummary) -> bool {
         let hands_out = matches!(ipam.state, IpamState::Ready | IpamState::Conflict);
         kernel.in_place && hands_out && !self.own.is_empty()
     }
 
-    pub(super) fn reasons(&self, kernel: &crate::kernel::driver::KernelHealth, ipam: &IpamSummary) -> Vec<String> {
+    pub(super) fn reasons(&self, kernel: &KernelHealth, ipam: &IpamSummary) -> Vec<String> {
         let mut reasons = Vec::new();
         if ipam.state != IpamState::Ready {
             reasons.push(format!("addresses: {}", ipam.reason));
@@ -308,14 +312,15 @@ impl Node {
     /// `GET /v1/paths`
     pub fn paths(&self) -> Paths {
         let records = self.records();
-        let paths = self.parts.tunnel.paths().into_iter().map(|status| self.path(&records, status));
-        let carried = self.parts.kernel.health().clear_traffic;
+        let KernelHealth { in_clear, clear_traffic: carried, .. } = self.parts.kernel.health();
+        let path = |status: PathStatus| self.path(&records, in_clear.get(&status.peer).copied(), status);
+        let paths = self.parts.tunnel.paths().into_iter().map(path);
         let clear = ClearTraffic { sent_bytes: carried.sent_bytes, received_bytes: carried.received_bytes };
         Paths { api: API_VERSION, paths: paths.collect(), clear }
     }
 
-    /// The clear path where it is proven, else the encrypted one, which says why it is not clear where it could be.
-    fn path(&self, records: &BTreeMap<PeerId, PeerRecord>, status: PathStatus) -> Path {
+    /// The clear path where the kernel takes it, else the encrypted one, which says why it is not clear where it could be.
+    fn path(&self, records: &BTreeMap<PeerId, PeerRecord>, in_clear: Option<IpAddr>, status: PathStatus) -> Path {
         let encrypted = Path {
             peer: status.peer,
             nickname: self.nickname(records, status.peer),
@@ -333,20 +338,19 @@ impl Node {
             sent_bytes: status.sent_bytes,
             received_bytes: status.received_bytes,
         };
-        match self.clear_standing(status.peer) {
-            None => encrypted,
-            Some(clear) if !clear.proven => {
-                Path { reason: format!("{}; {}", encrypted.reason, clear.reason), ..encrypted }
-            }
-            Some(clear) => Path {
+        let standing = self.clear_standing(status.peer);
+        match (in_clear, standing) {
+            (None, None) => encrypted,
+            (None, Some(clear)) => Path { reason: format!("{}; {}", encrypted.reason, clear.reason), ..encrypted },
+            (Some(remote), standing) => Path {
                 kind: PathKind::Vxlan,
                 encrypted: false,
                 up: true,
-                endpoint: Some(SocketAddr::new(clear.remote, self.parts.config.vxlan_port)),
-                rtt_us: clear.rtt.and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
-                loss: Some(clear.loss),
+                endpoint: Some(SocketAddr::new(remote, self.parts.config.vxlan_port)),
+                rtt_us: standing.as_ref().and_then(|clear| u64::try_from(clear.rtt?.as_micros()).ok()),
+                loss: standing.as_ref().map(|clear| clear.loss),
                 cipher: None,
-                reason: clear.reason,
+                reason: standing.map_or_else(|| STILL_CLEAR.to_owned(), |clear| clear.reason),
                 handshake_age_s: None,
                 ..encrypted
             },

@@ -191,7 +191,7 @@ impl Machine {
         }
     }
 
-    /// A packet waits for a session with `id`.
+    /// A packet, or whoever expects some, waits for a session with `id`.
     pub(crate) fn want(&mut self, id: PeerId, now: Instant) {
         let Some(contact) = self.contacts.get_mut(&id) else { return };
         if contact.current.is_none() {
