@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use meshwork_api::model::{Path, PathKind, Paths, Status};
 use meshwork_lab::pcap::{Packet, contains};
+use meshwork_lab::switching;
 use meshwork_lab::{Host, Lab, Look, Ping, Pod, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -97,6 +98,20 @@ fn a_killed_daemon_and_its_successor_do_not_disturb_what_travels_in_clear() {
         pings.join().unwrap().unwrap()
     });
     assert_eq!(pinging.received, 600, "nothing is lost");
+}
+
+#[test]
+fn moving_between_clear_and_sealed_loses_nothing() {
+    let lab = Lab::build("clearmove").unwrap().hosts(2).flags(1, OFF).flags(2, OFF).up().unwrap();
+    let pods = [lab.host(1).pod("pod").unwrap(), lab.host(2).pod("pod").unwrap()];
+    for (host, other) in [(1, "h2"), (2, "h1")] {
+        wait_for_kind(lab.host(host), other, PathKind::Vxlan);
+    }
+    // A rate that a debug build carries sealed on a loaded machine, too; `make bench` has the full one.
+    let hosts = (lab.host(1), lab.host(2));
+    let (datagrams, moves) = switching::under_traffic(hosts, (&pods[0], &pods[1]), 1000, 5).unwrap();
+    assert!(moves >= 10 && datagrams.sent >= 4000, "{moves} moves, {datagrams:?}");
+    assert_eq!(datagrams.lost, 0, "{moves} moves, {datagrams:?}");
 }
 
 #[test]
