@@ -36,7 +36,7 @@ pub struct Datagrams {
     /// Sent.
     #[serde(rename = "packets")]
     pub sent: u64,
-    /// Of those, the ones that never came; one that came late did come.
+    /// Of those, the ones that never came to their reader; one that came late did come.
     #[serde(rename = "lost_packets")]
     pub lost: u64,
 }

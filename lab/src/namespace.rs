@@ -102,6 +102,19 @@ impl Namespace {
         Err(Error::Command { command: shown, place: self.name.clone(), status: output.status, output: both(&output) })
     }
 
+    /// What the kernel counts of UDP over IPv4 inside, by the name it has in `/proc/net/snmp` (RFC 4113).
+    ///
+    /// # Errors
+    /// Where there is no such counter.
+    pub fn udp_counter(&self, name: &str) -> Result<u64> {
+        let counters = self.exec(["cat", "/proc/net/snmp"])?;
+        let mut lines = counters.lines().filter_map(|line| line.strip_prefix("Udp:"));
+        let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        let mut named = names.split_whitespace().zip(values.split_whitespace());
+        let found = named.find(|(known, _)| *known == name).and_then(|(_, value)| value.parse().ok());
+        found.ok_or_else(|| Error::Unproven(format!("the kernel counts no {name} of UDP")))
+    }
+
     /// Starts a command that goes on until it is dropped, everything it prints going to `log`.
     ///
     /// # Errors

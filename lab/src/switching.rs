@@ -28,6 +28,8 @@ pub fn under_traffic(
     seconds: u32,
 ) -> Result<(Datagrams, u32)> {
     let address = to.ipv4()?;
+    let unread = || to.namespace().udp_counter("RcvbufErrors");
+    let unread_before = unread()?;
     let _server = Iperf::serve(to.namespace(), &peer.directory().join("iperf3.log"))?;
     thread::scope(|scope| {
         let sending = scope.spawn(|| Iperf::send_datagrams(from.namespace(), address, rate, seconds));
@@ -36,7 +38,10 @@ pub fn under_traffic(
             moves += move_there_and_back(host, peer, to)?;
         }
         let sent = sending.join().map_err(|_| Error::Unproven("the sending thread panicked".into()))?;
-        Ok((sent?, moves))
+        let mut datagrams = sent?;
+        // They came to the pod, whose reader was too slow: on a busy machine it pauses longer than its socket holds.
+        datagrams.lost = datagrams.lost.saturating_sub(unread()? - unread_before);
+        Ok((datagrams, moves))
     })
 }
 

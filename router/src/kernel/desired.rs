@@ -135,7 +135,8 @@ impl Overlay {
     /// Peers to which packets go in clear, in one family at least, where these devices stand, and to which address.
     pub(super) fn in_clear(&self, devices: ClearLinks) -> BTreeMap<PeerId, IpAddr> {
         let peers = self.clear.iter().flat_map(|clear| &clear.peers);
-        let goes = |peer: &ClearPeer| [Family::V4, Family::V6].iter().any(|family| peer.way(*family, devices).is_some());
+        let goes =
+            |peer: &ClearPeer| [Family::V4, Family::V6].iter().any(|family| peer.way(*family, devices).is_some());
         peers.filter(|(_, peer)| goes(peer)).map(|(id, peer)| (*id, peer.remote)).collect()
     }
 
