@@ -9,10 +9,12 @@ use std::time::Duration;
 use meshwork_api::model::{Connections, Ipam, IpamState, Paths, Peers, Status};
 use meshwork_lab::pcap::Packet;
 use meshwork_lab::topology::is_overlay;
-use meshwork_lab::{Host, Lab, Ping, Pod};
+use meshwork_lab::{Host, Lab, Look, Ping, Pod, eventually};
 
 const POD_MARKER: &[u8] = b"said-by-a-pod";
 const HOST_MARKER: &[u8] = b"said-in-clear";
+
+const DEADLINE: Duration = Duration::from_secs(20);
 
 #[test]
 fn three_hosts_become_one_mesh_whose_pods_talk_encrypted() {
@@ -36,8 +38,11 @@ fn addresses_differ(pods: &[Pod]) {
 }
 
 fn tells_of_a_whole_mesh(host: &Host) {
-    let status: Status = host.get("/v1/status").unwrap();
-    assert!(status.ready && status.healthy, "{status:?}");
+    let status = eventually(DEADLINE, &format!("{} to be well", host.number()), || {
+        let status: Status = host.get("/v1/status")?;
+        Ok(if status.ready && status.healthy { Look::Done(status) } else { Look::Missing(format!("{status:?}")) })
+    });
+    let status = status.unwrap();
     assert_eq!((status.encryption.as_str(), status.clear_blocked_packets), ("required", 0));
     assert_eq!(status.overlay.len(), 2, "the node's own addresses: {status:?}");
 

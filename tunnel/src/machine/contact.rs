@@ -9,6 +9,7 @@ use meshwork_identity::KeyId;
 use meshwork_wire::Incarnation;
 
 use super::probes::Probes;
+use super::watch::{WATCH_INTERVAL, Watch};
 use crate::config::{PathState, PathStatus, TunnelPeer};
 use crate::noise::{Initiating, Sequence};
 use crate::peer::{Endpoint, Peer};
@@ -29,9 +30,6 @@ const RESPONDER_REKEY_AGE: Duration = Duration::from_secs(135);
 const END_AGE: Duration = Duration::from_secs(180);
 /// How long a session that a first message made waits for the initiator to use it.
 const PENDING_AGE: Duration = Duration::from_secs(10);
-/// A peer in use is asked every second, and is dead when nothing came for two.
-const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-const DEAD_AFTER: Duration = Duration::from_secs(2);
 /// Questions in a row without an answer after which the peer is called anew although it is heard: at a loss of 10 % this
 /// happens once in a thousand seconds without need, and costs a handshake.
 const MOST_UNANSWERED: u32 = 3;
@@ -82,14 +80,11 @@ pub(super) struct Contact {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) failures: u32,
     pub(super) wanted_since: Option<Instant>,
-    pub(super) watch_at: Option<Instant>,
+    pub(super) watch: Watch,
     pub(super) probes: Probes,
     pub(super) reason: String,
-    /// Since when answers have been asked for without a break.
-    asked: Option<Instant>,
     /// The deadline that the machine knows.
     noted_deadline: Option<Instant>,
-    pub(super) dead: bool,
 }
 
 impl Contact {
@@ -105,12 +100,10 @@ impl Contact {
             endpoint: None,
             failures: 0,
             wanted_since: None,
-            watch_at: None,
+            watch: Watch::default(),
             probes: Probes::default(),
             reason: "no traffic yet".to_owned(),
-            asked: None,
             noted_deadline: None,
-            dead: false,
         }
     }
 
@@ -118,7 +111,7 @@ impl Contact {
         let ages = [&self.current, &self.previous].into_iter().flatten().map(|session| session.born + END_AGE);
         let pending = self.pending.iter().map(|pending| pending.since + PENDING_AGE);
         let attempt = self.attempt.iter().map(|attempt| attempt.retry_at);
-        ages.chain(pending).chain(attempt).chain(self.watch_at).min()
+        ages.chain(pending).chain(attempt).chain(self.watch.at()).min()
     }
 
     /// The deadline that the machine knew, and the one that it knows from now on.
@@ -134,10 +127,7 @@ impl Contact {
     /// Starts to look after the peer's liveness, if nobody does.
     pub(super) fn watch(&mut self, now: Instant) {
         self.shared.watched.store(true, Relaxed);
-        if self.watch_at.is_none_or(|at| at > now + WATCH_INTERVAL) {
-            self.asked = None;
-            self.watch_at = Some(now);
-        }
+        self.watch.begin(now);
     }
 
     /// A look at a watched peer. `milliseconds` is `now` in the form that threads note.
@@ -146,7 +136,8 @@ impl Contact {
             self.shared.moving.store(false, Relaxed);
         }
         let Some(session) = &self.current else {
-            self.unwatch();
+            self.shared.watched.store(false, Relaxed);
+            self.watch.end();
             return Step { probe: false, attempt: false };
         };
         let ago = |then: u64| Duration::from_millis(milliseconds.saturating_sub(then));
@@ -155,45 +146,30 @@ impl Contact {
         let rekey_age = if session.initiator { REKEY_AGE } else { RESPONDER_REKEY_AGE };
         let stale = now.saturating_duration_since(session.born) >= rekey_age || session.sealed() >= REKEY_PACKETS;
         let silent = ago(self.shared.heard.load(Relaxed));
-        let waited = self.asked.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked)).min(silent);
-        self.dead = waited >= DEAD_AFTER;
-        if self.dead {
+        self.watch.look(silent, now);
+        let dead = self.watch.is_dead();
+        if dead {
             self.reason = format!("nothing heard for {} s", silent.as_secs());
         }
         let unanswered = self.probes.unanswered();
         let deaf = unanswered >= MOST_UNANSWERED;
-        if deaf && !self.dead {
+        if deaf && !dead {
             self.reason = format!("the peer is heard, but answered none of the last {unanswered} questions");
         }
         // What was not answered is asked again soon, with or without traffic.
-        let probe = self.plan(in_use || (unanswered > 0 && self.peer.eager), waited, now);
-        Step { probe, attempt: self.dead || deaf || (stale && (in_use || self.peer.eager)) }
+        let probe = self.asks(in_use || (unanswered > 0 && self.peer.eager), now);
+        Step { probe, attempt: dead || deaf || (stale && (in_use || self.peer.eager)) }
     }
 
-    /// When to look next, and whether to ask now. The peer has not answered for `waited`.
-    fn plan(&mut self, in_use: bool, waited: Duration, now: Instant) -> bool {
-        if in_use || (self.dead && self.peer.eager) {
-            let until_dead = DEAD_AFTER.saturating_sub(waited);
-            let next = if until_dead.is_zero() { WATCH_INTERVAL } else { until_dead.min(WATCH_INTERVAL) };
-            self.asked.get_or_insert(now);
-            self.watch_at = Some(now + next);
-            return true;
+    /// Whether to ask now.
+    fn asks(&mut self, in_use: bool, now: Instant) -> bool {
+        let pace = if in_use { WATCH_INTERVAL } else { IDLE_INTERVAL };
+        self.shared.watched.store(in_use, Relaxed);
+        if in_use || self.peer.eager {
+            return self.watch.asks(pace, now);
         }
-        self.shared.watched.store(false, Relaxed);
-        if !self.peer.eager {
-            self.unwatch();
-            return false;
-        }
-        let ask = self.asked.is_none();
-        self.asked = ask.then_some(now);
-        self.watch_at = Some(now + if ask { DEAD_AFTER } else { IDLE_INTERVAL });
-        ask
-    }
-
-    fn unwatch(&mut self) {
-        self.watch_at = None;
-        self.asked = None;
-        self.shared.watched.store(false, Relaxed);
+        self.watch.end();
+        false
     }
 
     /// Takes out the sessions whose secret `closes`.
@@ -229,14 +205,14 @@ impl Contact {
     /// Whether calling on is in vain: nobody keeps the session open and the packets have waited long enough.
     pub(super) fn gives_up(&self, now: Instant) -> bool {
         let waited = self.wanted_since.map_or(GIVE_UP, |since| now.saturating_duration_since(since));
-        !self.peer.eager && self.watch_at.is_none() && waited >= GIVE_UP
+        !self.peer.eager && self.watch.at().is_none() && waited >= GIVE_UP
     }
 
     pub(super) fn status(&self, beginning: Instant, now: Instant) -> PathStatus {
         let traffic = &self.shared.traffic;
         let heard = Some(self.shared.heard.load(Relaxed)).filter(|milliseconds| *milliseconds > 0);
         let state = match (&self.current, &self.attempt) {
-            (Some(_), _) if !self.dead => PathState::Established,
+            (Some(_), _) if !self.watch.is_dead() => PathState::Established,
             (None, None) => PathState::Idle,
             _ => PathState::Handshaking,
         };

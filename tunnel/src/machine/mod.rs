@@ -17,6 +17,7 @@ mod pair;
 mod probes;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -324,7 +325,7 @@ impl Machine {
             return;
         }
         contact.shared.hear(heard);
-        contact.dead = false;
+        contact.watch.revive();
         contact.probes.begin_anew();
         contact.failures = 0;
         contact.wanted_since = None;
@@ -369,7 +370,7 @@ impl Machine {
         }
         if outdated || eager || newly_reachable {
             self.attempt(id, now);
-        } else if self.contacts.get(&id).is_some_and(|contact| contact.peer.eager && contact.watch_at.is_none()) {
+        } else if self.contacts.get(&id).is_some_and(|contact| contact.peer.eager && contact.watch.at().is_none()) {
             self.handle_use(id, now);
         }
     }
@@ -417,7 +418,7 @@ impl Machine {
             }
         }
         let Some(contact) = self.contacts.get_mut(&id) else { return };
-        if contact.watch_at.is_none_or(|at| at > now) {
+        if contact.watch.at().is_none_or(|at| at > now) {
             return;
         }
         let step = contact.step(milliseconds, now);

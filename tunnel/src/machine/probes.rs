@@ -10,8 +10,8 @@ const QUESTION: u8 = 1;
 const ANSWER: u8 = 2;
 /// A question that is older has no answer any more.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Questions that may be open: one a second for [`PATIENCE`], and challenges.
-const MOST_OPEN: usize = 8;
+/// Questions that may be open: four a second for [`PATIENCE`], and challenges.
+const MOST_OPEN: usize = 12;
 /// Latest outcomes that the loss is counted over.
 const REMEMBERED: u32 = 32;
 

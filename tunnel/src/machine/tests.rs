@@ -318,6 +318,18 @@ fn an_eager_pair_opens_by_itself_and_notices_a_loss_without_traffic() {
 }
 
 #[test]
+fn an_idle_eager_pair_does_not_mind_a_lost_question() {
+    let mut pair = Pair::new(20, Faults { loss: 20, ..Faults::default() });
+    pair.introduce(1, true);
+    pair.introduce(0, true);
+    pair.run(Duration::from_secs(5));
+    for _ in 0..600 {
+        pair.run(Duration::from_secs(1));
+        assert_eq!([pair.state(0), pair.state(1)], [PathState::Established; 2]);
+    }
+}
+
+#[test]
 fn a_removed_peer_loses_its_sessions() {
     let mut pair = Pair::introduced(16, Faults::default());
     pair.establish();
