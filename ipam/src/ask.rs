@@ -113,7 +113,7 @@ impl Ipam {
             self.asking.current = None;
             self.asking.round.insert(peer, None);
         }
-        if !self.needs_space() {
+        if !self.needs_space() || self.stays_out() {
             self.asking.round.clear();
             self.asking.resume = None;
             return;
@@ -182,7 +182,8 @@ impl Ipam {
         }
         let joining = self.heard.current().is_none();
         let candidates = self.alive.iter().filter(|peer| {
-            **peer != self.me && !self.asking.round.contains_key(peer) && (joining || owned.contains_key(peer))
+            let has_some = joining || owned.contains_key(peer);
+            has_some && self.shares_range(**peer) && **peer != self.me && !self.asking.round.contains_key(peer)
         });
         let most = |peer: &&PeerId| match self.free_hints.get(peer) {
             Some(hint) => hint.map_or(0, |log2| u64::from(log2) + 1),
@@ -193,7 +194,7 @@ impl Ipam {
 
     /// Why a request that waited gets no address.
     pub(crate) fn waiting_reason(&self) -> LeaseError {
-        if self.heard.current().is_none() || !self.is_proven() {
+        if self.heard.current().is_none() || !self.is_proven() || self.stays_out() {
             return LeaseError::WaitingForRing(self.ring_reason());
         }
         let answers = if self.asking.before.is_empty() { &self.asking.round } else { &self.asking.before };

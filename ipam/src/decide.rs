@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use meshwork_identity::PublicKey;
-use meshwork_wire::record::{FreeSpaceRecord, PodKey, PodRecord, RingPart};
+use meshwork_wire::record::{FreeSpaceRecord, PodKey, PodRecord, Ranges, RingPart};
 use meshwork_wire::{PeerId, Version};
 
 use crate::allocate::Waiting;
@@ -59,6 +59,8 @@ pub enum Input {
         free_hints: BTreeMap<PeerId, Option<u8>>,
         /// Keys of all members, also of those that cannot be reached.
         keys: BTreeMap<PeerId, PublicKey>,
+        /// Their ranges, as far as they told them.
+        ranges: BTreeMap<PeerId, Ranges>,
     },
     /// A peer's message, from the link that proved its identity.
     Message {
@@ -203,6 +205,8 @@ pub struct Ipam {
     pub(crate) view: Ring,
     pub(crate) alive: BTreeSet<PeerId>,
     pub(crate) free_hints: BTreeMap<PeerId, Option<u8>>,
+    /// Ranges of the members that can be reached.
+    pub(crate) ranges: BTreeMap<PeerId, Ranges>,
     pub(crate) started: Instant,
     /// Until when nothing may be handed out, because the disk could be behind what peers know.
     pub(crate) unproven_until: Option<Instant>,
@@ -244,6 +248,7 @@ impl Ipam {
             view: Ring::default(),
             alive: BTreeSet::new(),
             free_hints: BTreeMap::new(),
+            ranges: BTreeMap::new(),
             started: now,
             unproven_until: (!durable.parts.is_empty()).then_some(now + PATIENCE),
             outranked: false,
@@ -378,7 +383,8 @@ impl Ipam {
             }
             Input::RingEntries { .. } => {}
             Input::PeerSynced(_) => self.unproven_until = None,
-            Input::Peers { alive, free_hints, keys } => {
+            Input::Peers { alive, free_hints, keys, ranges } => {
+                self.ranges = ranges.into_iter().filter(|(peer, _)| alive.contains(peer)).collect();
                 self.asking.meet(&self.alive, &alive);
                 self.alive = alive;
                 self.free_hints = free_hints;
@@ -436,7 +442,7 @@ impl Ipam {
             self.settle(decision);
             self.unsettled = decision.is_durable();
         }
-        if !decision.is_durable() && !self.outranked {
+        if !decision.is_durable() && !self.outranked && !self.stays_out() {
             self.seed(random, decision);
         }
         if !decision.is_durable() {

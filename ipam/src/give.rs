@@ -22,13 +22,15 @@ pub(crate) struct Asker {
 }
 
 impl Ipam {
-    /// Answers those who asked, up to the first new gift.
+    /// Answers those who asked, up to the first new gift. Whose range is not known yet waits for that.
     pub(crate) fn answer_askers(&mut self, decision: &mut Decision) {
         let undecided = self.heard.current().is_none() && self.seeds();
         if undecided {
             return;
         }
-        while let Some((peer, asker)) = self.askers.pop_first() {
+        let known: Vec<PeerId> = self.askers.keys().filter(|peer| self.ranges.contains_key(peer)).copied().collect();
+        for peer in known {
+            let Some(asker) = self.askers.remove(&peer) else { continue };
             self.answer_asker(peer, &asker, decision);
             if decision.is_durable() {
                 return;
@@ -43,6 +45,7 @@ impl Ipam {
         }
         let denial = match (self.heard.current(), ring) {
             (Some(own), Some(theirs)) if own != theirs => Denial::OtherRing,
+            _ if !self.shares_range(peer) => Denial::OtherRing,
             (None, _) => Denial::NotReady,
             _ if !self.is_proven() => Denial::NotReady,
             _ => match self.block_to_give(want_log2).filter(|(_, block)| urgent || self.can_spare(*block)) {

@@ -24,6 +24,7 @@ mod message;
 mod origin;
 mod pool;
 mod prefix;
+mod ranges;
 mod ring;
 mod settle;
 mod status;

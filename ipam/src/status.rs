@@ -21,7 +21,7 @@ pub enum StatusState {
     Waiting,
     /// This node makes the ring when it is first used.
     Seeding,
-    /// Two rings, or two owners of one part. What is owned without doubt is still handed out.
+    /// Two rings, two owners of one part, or a member with another range. What is owned without doubt is still handed out.
     Conflict,
 }
 
@@ -125,6 +125,9 @@ impl Ipam {
                 names.join(", ")
             ));
         }
+        if let Some(reason) = self.misfit_reason() {
+            return Some(reason);
+        }
         let overtaken = |held: &&HeldPart| held.holding == Holding::Overtaken;
         let lost: Vec<_> = self.durable.parts.values().filter(overtaken).collect();
         let owner = lost.first()?.part.owner;
@@ -149,6 +152,9 @@ impl Ipam {
             return "peers know a later state of this node than its disk does: it hands out nothing before it has caught \
                     up with that, which ends this run; start meshd again then"
                 .to_owned();
+        }
+        if let Some(reason) = self.misfit_reason().filter(|_| self.stays_out()) {
+            return reason;
         }
         if !self.is_proven() {
             return "after its restart this node waits up to 5 s to hear the ring of a peer".to_owned();

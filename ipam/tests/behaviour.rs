@@ -4,6 +4,7 @@
 
 mod mesh;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use meshwork_ipam::{
     Config, Effect, Init, Input, Ipam, Lease, LeaseRequest, NODE_SANDBOX, Origin, RestoreError, Snapshot, StatusState,
     node_prefix6,
 };
-use meshwork_wire::Incarnation;
+use meshwork_wire::record::Ranges;
+use meshwork_wire::{Incarnation, PeerId};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -175,6 +177,33 @@ fn a_node_without_a_ring_waits_and_says_what_to_do() {
         matches!(&effects[..], [Effect::Refused { error, .. }] if error.code() == "waiting_for_ring"),
         "{effects:?}"
     );
+}
+
+#[test]
+fn a_new_node_stays_out_while_a_member_has_an_overlapping_range() {
+    let mut lone = Lone::new("10.0.0.0/24", Init::Seed);
+    let settled = lone.ask("settled", None).unwrap();
+    let mut new = Lone::new("10.0.0.0/24", Init::Auto { has_peers: false });
+    let met = |range: &str| {
+        let peer = PeerId([9; 16]);
+        let ranges = Ranges { v4: range.parse().unwrap(), v6: "fd4d:6573:6877::/48".parse().unwrap() };
+        let (free_hints, keys) = (BTreeMap::new(), BTreeMap::new());
+        Input::Peers { alive: BTreeSet::from([peer]), free_hints, keys, ranges: BTreeMap::from([(peer, ranges)]) }
+    };
+    new.input(met("10.0.0.0/16"));
+    new.now += MINUTE;
+    assert_eq!(new.ask("a", None), Err("waits"));
+    let status = new.ipam.status();
+    assert_eq!((status.state, status.owned), (StatusState::Conflict, 0));
+    assert!(status.reason.contains("10.0.0.0/16") && status.reason.contains("--ipam-range"), "{}", status.reason);
+    // Whoever owns space goes on with it, and says so.
+    lone.input(met("10.0.0.0/16"));
+    assert_eq!(lone.ipam.status().state, StatusState::Conflict);
+    assert_ne!(lone.ask("more", None).unwrap(), settled);
+    // Another mesh's range beside this one's disturbs nobody.
+    lone.input(met("10.1.0.0/16"));
+    new.input(met("10.1.0.0/16"));
+    assert_eq!([&lone, &new].map(|node| node.ipam.status().state), [StatusState::Ready; 2]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use meshwork_api::model::Status;
+use meshwork_api::model::{Ipam, Status};
 use meshwork_lab::{Host, Lab, Look, eventually};
 
 #[test]
@@ -34,6 +34,40 @@ fn a_route_that_comes_into_the_range_later_is_reported_and_never_replaced() {
         Ok(if status.healthy { Look::Done(()) } else { Look::Missing(format!("{:?}", status.reasons)) })
     })
     .unwrap();
+}
+
+#[test]
+fn a_node_with_a_range_across_that_of_others_stays_out_and_says_what_to_change() {
+    const NARROWER: &str = "10.32.0.0/16,fd4d:6573:6877::/48";
+    let lab = Lab::build("otherrange").unwrap().hosts(3).without_daemons().unwrap();
+    for host in [1, 3].map(|number| lab.host(number)) {
+        host.start().unwrap();
+        eventually(Duration::from_secs(20), &format!("{} to be ready", host.number()), || {
+            let ready = host.get::<Status>("/v1/status").is_ok_and(|status| status.ready);
+            Ok(if ready { Look::Done(()) } else { Look::Missing(host.log_tail()) })
+        })
+        .unwrap();
+    }
+    let odd = lab.host(2);
+    odd.start_with(&["--ipam-range", NARROWER]).unwrap();
+    let tells = |host: &Host, words: [&str; 3]| {
+        eventually(Duration::from_secs(20), &format!("the other range in status of {}", host.number()), || {
+            let Ok(Status { reasons, healthy, .. }) = host.get("/v1/status") else {
+                return Ok(Look::Missing(host.log_tail()));
+            };
+            let told = reasons.iter().any(|reason| words.iter().all(|word| reason.contains(word)));
+            Ok(if told && !healthy { Look::Done(()) } else { Look::Missing(format!("{reasons:?}")) })
+        })
+        .unwrap();
+    };
+    tells(odd, ["10.32.0.0/16", "10.32.0.0/12", "--ipam-range"]);
+    tells(lab.host(1), ["10.32.0.0/16", "10.32.0.0/12", "--ipam-range"]);
+    assert_eq!(odd.get::<Ipam>("/v1/ipam").unwrap().summary.owned, 0);
+
+    odd.kill().unwrap();
+    odd.start().unwrap();
+    lab.wait_until_ready(Duration::from_secs(20)).unwrap();
+    odd.pod("pod").unwrap();
 }
 
 #[test]

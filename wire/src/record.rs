@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -99,6 +99,25 @@ pub struct PeerRecord {
     pub clear: ClearTerms,
     /// Owners that witness this peer's gifts (`PROTOCOL` 1.2).
     pub witnesses: Vec<PeerId>,
+    /// What its addresses come from.
+    pub ranges: Ranges,
+}
+
+/// The overlay as one node was told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ranges {
+    /// Shared out by the ring.
+    pub v4: Ipv4Net,
+    /// Holds a /112 of each node.
+    pub v6: Ipv6Net,
+}
+
+impl Ranges {
+    /// Both, IPv4 first.
+    #[must_use]
+    pub fn of_each_family(self) -> [IpNet; 2] {
+        [self.v4.into(), self.v6.into()]
+    }
 }
 
 /// Whether a node's pod traffic may travel in clear. The stricter side of a pair wins.
@@ -237,6 +256,10 @@ mod tests {
                 trusted: vec!["192.0.2.0/24".parse().expect("a subnet")],
             },
             witnesses: vec![PEER],
+            ranges: Ranges {
+                v4: "10.32.0.0/12".parse().expect("a range"),
+                v6: "fd4d:6573:6877::/48".parse().expect("a range"),
+            },
         };
         let version = Version { incarnation: crate::Incarnation(2), counter: 3 };
         let signature = vec![0xcc; 64];
@@ -250,7 +273,7 @@ mod tests {
             labels: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
             addresses: vec![[10, 32, 0, 2].into()],
         };
-        insta::assert_snapshot!(hex(&peer), @"01016e01630131bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb01010100c0000201ff3401000a20000180350100c00002010100c00002001801aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa");
+        insta::assert_snapshot!(hex(&peer), @"01016e01630131bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb01010100c0000201ff3401000a20000180350100c00002010100c00002001801aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa0a2000000cfd4d657368770000000000000000000030");
         insta::assert_snapshot!(hex(&LinkRecord { rtt_us: Some(300) }), @"0101ac02");
         insta::assert_snapshot!(hex(&part), @"01dddddddddddddddddddddddddddddddd010203aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa40cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa40cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc");
         insta::assert_snapshot!(hex(&key), @"0101730465746830");

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use meshwork_identity::Identity;
 use meshwork_ipam::{Change, Config, Decision, Effect, Holding, Init, Input, Ipam, LeaseRequest, Message, Snapshot};
-use meshwork_wire::record::{PodKey, RingPart};
+use meshwork_wire::record::{PodKey, Ranges, RingPart};
 use meshwork_wire::{Incarnation, PeerId};
 
 /// Numbers that replay from a seed (SplitMix64).
@@ -50,6 +50,10 @@ const QUIET: u32 = 70;
 
 /// Seconds within which a whole mesh that nobody asks anything has to be at rest.
 const REST_WITHIN: u32 = 600;
+
+fn range6() -> Ipv6Net {
+    "fd4d:6573:6877::/48".parse().unwrap()
+}
 
 /// What one writer publishes, numbered so that the newer is known.
 type Published = (u64, BTreeMap<Ipv4Net, RingPart>);
@@ -130,7 +134,7 @@ impl World {
             identity: this.identity.clone(),
             incarnation: Incarnation(this.incarnation),
             range4: self.range,
-            range6: "fd4d:6573:6877::/48".parse().unwrap(),
+            range6: range6(),
             init: this.init,
         };
         this.ipam = Some(Ipam::restore(config, this.disk.clone(), self.now).unwrap());
@@ -163,7 +167,9 @@ impl World {
         for node in 0..self.nodes.len() {
             let others = (0..self.nodes.len()).filter(|other| *other != node && self.linked(node, *other));
             let alive: BTreeSet<PeerId> = others.map(|other| self.id(other)).collect();
-            self.input(node, Input::Peers { alive, free_hints: BTreeMap::new(), keys: keys.clone() });
+            let ranges = alive.iter().map(|peer| (*peer, Ranges { v4: self.range, v6: range6() })).collect();
+            let keys = keys.clone();
+            self.input(node, Input::Peers { alive, free_hints: BTreeMap::new(), keys, ranges });
         }
     }
 

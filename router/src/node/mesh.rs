@@ -11,7 +11,7 @@ use meshwork_gossip::limits::MAX_ORIGIN;
 use meshwork_gossip::{Event, Full, MemberState};
 use meshwork_ipam::{Effect, Input, MAX_MESSAGE, Message, node_prefix6};
 use meshwork_tunnel::{Desired, TunnelPeer};
-use meshwork_wire::record::{FreeSpace, PeerRecord, Peers, Pods, Ring, Store};
+use meshwork_wire::record::{FreeSpace, PeerRecord, Peers, Pods, Ranges, Ring, Store};
 use meshwork_wire::{Incarnation, PeerId, frame};
 
 use super::twins::TWIN_TOPIC;
@@ -275,6 +275,7 @@ impl Node {
             overlay: self.own.clone(),
             clear: self.clear_terms(),
             witnesses: Vec::new(),
+            ranges: Ranges { v4: config.range4, v6: config.range6 },
         };
         if let Err(error) = self.gossip.put::<Peers>(now, &(), &record) {
             tracing::error!(%error, "others do not learn of this node's record");
@@ -347,7 +348,8 @@ impl Node {
         let alive: BTreeSet<PeerId> = alive.map(|member| member.id).collect();
         let keys = self.gossip.members().map(|member| (member.id, member.public_key)).collect();
         let free_hints = self.gossip.entries::<FreeSpace>().map(|(origin, (), free)| (origin, free.log2)).collect();
-        Input::Peers { alive, free_hints, keys }
+        let ranges = self.records().into_iter().map(|(origin, record)| (origin, record.ranges)).collect();
+        Input::Peers { alive, free_hints, keys, ranges }
     }
 
     /// Members without a link are dialled at the endpoints they tell.
