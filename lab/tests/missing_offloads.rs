@@ -72,9 +72,7 @@ fn library(name: &str) -> PathBuf {
 /// Streams, datagrams in stretches, and echoes; from the second pod first, in another family each way.
 fn carries_bulk_both_ways(pods: &[Pod; 2]) {
     let [first, second] = pods;
-    for (from, to, address) in
-        [(second, first, IpAddr::from(first.ipv4().unwrap())), (first, second, IpAddr::from(second.ipv6().unwrap()))]
-    {
+    for (from, to, address) in [(second, first, first.ipv4().unwrap()), (first, second, second.ipv6().unwrap())] {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.iperf3", to.namespace().name()));
         let _server = Iperf::serve(to.namespace(), &log).unwrap();
         assert!(Iperf::send(from.namespace(), address, 1).unwrap().bytes > 1e6, "{address}");
