@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
+#[path = "foreign/go.rs"]
+mod go;
 #[path = "cnitool/programs.rs"]
 mod programs;
 #[path = "cnitool/runtime.rs"]
