@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use crate::builder::Builder;
 use crate::capture::Capture;
-use crate::complain;
 use crate::conditions::Links;
 use crate::error::{Error, Result};
 use crate::fabric::Fabric;
@@ -19,6 +18,7 @@ use crate::readiness;
 use crate::remains;
 use crate::topology::{HostNumber, LabName};
 use crate::wire::Splice;
+use crate::{complain, say};
 
 /// A mesh of a few hosts forms in about a second; a debug build on a loaded machine takes a multiple.
 const FORM_DEADLINE: Duration = Duration::from_secs(20);
@@ -209,6 +209,33 @@ impl Lab {
         }
     }
 
+    /// Ends a run: tells how it went and takes the lab away. If it went wrong, the logs are told, and with `keep` the lab
+    /// is left running to look around in.
+    ///
+    /// # Errors
+    /// That of the outcome; as [`Self::down`].
+    pub fn conclude(self, outcome: Result<String>, keep: bool) -> Result<()> {
+        let error = match outcome {
+            Ok(told) => {
+                say!("{told}");
+                return self.down();
+            }
+            Err(error) => error,
+        };
+        self.complain_of_logs();
+        if keep {
+            say!("the lab is left running; take it away with: meshlab down --name {}", self.name);
+            self.leave_running();
+        }
+        Err(error)
+    }
+
+    fn complain_of_logs(&self) {
+        for host in &self.hosts {
+            complain!("--- log of {} ends with:\n{}", host.number(), host.log_tail());
+        }
+    }
+
     /// Takes the lab away now, saying what went wrong where dropping it could not.
     ///
     /// # Errors
@@ -232,9 +259,7 @@ impl Drop for Lab {
             return;
         }
         if thread::panicking() {
-            for host in &self.hosts {
-                complain!("--- log of {} ends with:\n{}", host.number(), host.log_tail());
-            }
+            self.complain_of_logs();
         }
         if let Err(error) = self.end() {
             complain!("lab {} is not quite gone: {error}", self.name);

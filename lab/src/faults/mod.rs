@@ -10,7 +10,6 @@ use std::time::Duration;
 pub use runner::Faults;
 pub use schedule::{Action, Fault, schedule};
 
-use crate::complain;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::lab::Lab;
@@ -43,20 +42,8 @@ pub fn run(name: &str, hosts: u16, seed: u64, duration: Duration, keep: bool) ->
     let lab = Lab::build(name)?.hosts(hosts).up()?;
     let befallen = befall(&lab, &schedule(seed, hosts, duration));
     interrupt::check()?;
-    match befallen {
-        Ok(took) => say!("whole {:.2} s after everything was mended", took.as_secs_f64()),
-        Err(error) => {
-            lab.hosts()
-                .iter()
-                .for_each(|host| complain!("--- log of {} ends with:\n{}", host.number(), host.log_tail()));
-            if keep {
-                say!("the lab is left running; take it away with: meshlab down --name {name}");
-                lab.leave_running();
-            }
-            return Err(error);
-        }
-    }
-    lab.down()
+    let told = befallen.map(|took| format!("whole {:.2} s after everything was mended", took.as_secs_f64()));
+    lab.conclude(told, keep)
 }
 
 fn befall(lab: &Lab, schedule: &[Fault]) -> Result<Duration> {

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use meshwork_api::model::VersionInfo;
 
-use crate::complain;
 use crate::error::Result;
 use crate::host::Host;
 use crate::interrupt;
@@ -74,20 +73,7 @@ pub fn run(name: &str, times: u32, seed: u64, keep: bool) -> Result<()> {
     let lab = lab(name)?;
     let outcome = carry_out(&lab, times, seed);
     interrupt::check()?;
-    match outcome {
-        Ok(figures) => say!("{figures}"),
-        Err(error) => {
-            lab.hosts()
-                .iter()
-                .for_each(|host| complain!("--- log of {} ends with:\n{}", host.number(), host.log_tail()));
-            if keep {
-                say!("the lab is left running; take it away with: meshlab down --name {name}");
-                lab.leave_running();
-            }
-            return Err(error);
-        }
-    }
-    lab.down()
+    lab.conclude(outcome.map(|figures| figures.to_string()), keep)
 }
 
 /// Two hosts that dial each other: a daemon that waits to be dialled is called back ever later if it keeps dying young.
