@@ -96,13 +96,15 @@ fn a_repetition_returns_the_same_link() {
 fn a_failure_at_any_step_leaves_nothing_behind() {
     let scene = Scene::new("fail");
     use Step::{Addresses, Confirm, Create, Finish, Ipv6, Lease, Neighbours, Routes, SetUp};
-    for step in [Lease, Create, Ipv6, SetUp, Addresses, Routes, Neighbours, Confirm, Finish] {
+    let steps = [Lease, Create, Ipv6, SetUp, Addresses, Routes, Neighbours, Confirm, Finish];
+    for step in steps {
         let (client, request) = (client(&scene), request(&scene));
         let mut stop = |now| if now == step { Err(AttachError::Wrong(format!("stopped at {now:?}"))) } else { Ok(()) };
         let result = scene.host.run(move || attach_watched(&client, &request, &mut stop)).unwrap();
         assert!(matches!(result, Err(AttachError::Wrong(_))), "{step:?}: {result:?}");
         scene.assert_nothing_left(&format!("{step:?}"));
     }
+    println!("figure: {} steps failed one after another, 0 things left behind", steps.len());
     attach_in(&scene).unwrap();
 }
 

@@ -6,9 +6,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Output;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use meshwork_lab::{Host, Lab};
+use meshwork_lab::{Host, Lab, figure, took};
 
 const USAGE: i32 = 2;
 const MISSING_CAPABILITY: i32 = 3;
@@ -73,6 +73,7 @@ fn damaged_state_is_reported_and_never_half_used() {
     // Whatever it does with the file, its bytes are still there for whoever wants to mend it.
     let kept = fs::read_dir(lab.host(1).state()).unwrap().flatten();
     assert!(kept.into_iter().any(|entry| fs::read(entry.path()).is_ok_and(|bytes| bytes == [0xa5; 4096])));
+    figure("4096 bytes of damage kept, none of them used");
 }
 
 #[test]
@@ -104,7 +105,9 @@ fn a_missing_capability_is_named() {
     let lab = host("badcaps", &[]);
     let without = ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"].map(OsString::from);
     let line = without.into_iter().chain(lab.host(1).daemon_line());
+    let started = Instant::now();
     let said = lab.host(1).namespace().output(limited(line)).unwrap();
+    took("daemon without CAP_NET_ADMIN refused", started.elapsed());
     assert_eq!(said.status.code(), Some(MISSING_CAPABILITY), "{}", text(&said));
     assert!(text(&said).to_uppercase().contains("NET_ADMIN"), "{}", text(&said));
     nothing_left(lab.host(1));
@@ -129,7 +132,10 @@ fn refused(host: &Host, more: &[OsString], code: i32, words: &[&str]) -> String 
 
 fn run(host: &Host, more: &[OsString]) -> Output {
     let line = host.daemon_line().into_iter().chain(more.iter().cloned());
-    host.namespace().output(limited(line)).unwrap()
+    let started = Instant::now();
+    let output = host.namespace().output(limited(line)).unwrap();
+    took(&format!("daemon ended with code {:?}", output.status.code().unwrap()), started.elapsed());
+    output
 }
 
 /// A daemon that starts after all must not hold up the test for ever.

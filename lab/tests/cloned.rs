@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshwork_api::model::{ConnectionState, Connections, Status};
 use meshwork_lab::topology::HostNumber;
-use meshwork_lab::{Host, Lab, Look, Pod, eventually};
+use meshwork_lab::{Host, Lab, Look, Pod, eventually, took};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -33,8 +33,10 @@ fn the_copy_ends_and_the_original_stays(lab: &Lab) {
 
     let copied = Command::new("cp").arg("-a").args([original.state(), copy.state()]).status().unwrap();
     assert!(copied.success());
+    let started = Instant::now();
     copy.start().unwrap();
     let status = copy.wait_for_exit(DEADLINE).unwrap();
+    took("copy noticed and ended", started.elapsed());
     assert_eq!(status.code(), Some(4), "{}", copy.log_tail());
     let address = format!("identity in use at {}:6783", original.number().address4());
     assert!(copy.log_tail().contains(&address), "{}", copy.log_tail());

@@ -6,7 +6,7 @@ use std::process::Output;
 
 use meshwork_api::model::Leases;
 use meshwork_lab::cni::Sandbox;
-use meshwork_lab::{Host, Lab, remains};
+use meshwork_lab::{Host, Lab, figure, remains};
 use serde_json::Value;
 
 #[test]
@@ -54,6 +54,7 @@ fn an_attachment_that_fails_half_way_leaks_nothing() {
     refusal(&host.cni().call("ADD", taken.sandbox()).unwrap());
     assert_eq!((leases(host), links(host)), (0, 0), "an interface that is in the way");
     assert!(taken.exec(["ip", "link", "show", "eth0"]).unwrap().contains("eth0"), "which is left alone");
+    figure("2 attachments failed half-way, 0 leases and 0 links left");
 }
 
 #[test]

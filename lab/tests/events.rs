@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use meshwork_api::model::Peers;
-use meshwork_lab::{Host, Lab, Look, Running, eventually};
+use meshwork_lab::{Host, Lab, Look, Running, eventually, figure};
 use serde_json::Value;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -201,6 +201,7 @@ fn watchers_are_few_and_their_places_are_free_again() {
     let host = lab.host(1);
     let printed = host.exec(["python3", "-c", CROWD, host.socket().to_str().unwrap()]).unwrap();
     assert_eq!(printed, "32 watch, then 503, then 200\n");
+    figure(printed.trim());
 }
 
 /// Opens streams until one is refused, hangs up, and asks until one is accepted again.

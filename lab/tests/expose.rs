@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshwork_api::model::{PathKind, Paths, Status};
-use meshwork_lab::{Host, Lab, Look, Namespace, Ping, Pod, Running, eventually};
+use meshwork_lab::{Host, Lab, Look, Namespace, Ping, Pod, Running, eventually, figure};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 const OFF: &[&str] = &["--encryption", "off"];
@@ -106,12 +106,18 @@ fn host_reaches_pods(host: &Host, pods: &[Pod]) {
 }
 
 fn everybody_is_refused(others: &[&Namespace], own: &[IpAddr]) {
+    let (mut slowest, all) = (Duration::ZERO, others.len() * own.len());
     for other in others {
         for address in own {
+            let asked = Instant::now();
             assert!(!fetches(other, *address, None), "{} reaches the hidden {address}", other.name());
+            slowest = slowest.max(asked.elapsed());
             assert!(pings(other, *address), "a fault can be looked for: {} pings {address}", other.name());
         }
     }
+    figure(format_args!(
+        "{all} of {all} requests refused, {all} of {all} pings answered, the slowest refusal in {slowest:.2?}"
+    ));
 }
 
 fn everybody_is_answered(others: &[&Namespace], own: &[IpAddr]) {

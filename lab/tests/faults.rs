@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use meshwork_lab::Lab;
 use meshwork_lab::faults::{self, Faults, WHOLE_DEADLINE};
+use meshwork_lab::{Lab, figure, took};
 
 const HOSTS: u16 = 4;
 const DURATION: Duration = Duration::from_secs(25);
@@ -17,8 +17,10 @@ fn a_mesh_is_whole_again_after_whatever_befell_it() {
     println!("MESHWORK_SEED={seed}");
     let lab = Lab::build("faults").unwrap().hosts(HOSTS).up().unwrap();
     let mut faults = Faults::new(&lab);
-    faults.carry_out(&faults::schedule(seed, HOSTS, DURATION)).unwrap();
+    let schedule = faults::schedule(seed, HOSTS, DURATION);
+    faults.carry_out(&schedule).unwrap();
     faults.mend().unwrap();
-    let took = faults.wait_until_whole(WHOLE_DEADLINE).unwrap();
-    println!("{} pods, whole after {took:?}", faults.pods());
+    let mended = faults.wait_until_whole(WHOLE_DEADLINE).unwrap();
+    figure(format_args!("{} faults survived, {} pods live, nothing left over", schedule.len(), faults.pods()));
+    took("mesh whole again after all was mended", mended);
 }

@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshwork_api::model::{Ipam, Status};
-use meshwork_lab::{Host, Lab, Look, eventually};
+use meshwork_lab::{Host, Lab, Look, eventually, took};
 
 #[test]
 fn a_route_that_comes_into_the_range_later_is_reported_and_never_replaced() {
@@ -16,6 +16,7 @@ fn a_route_that_comes_into_the_range_later_is_reported_and_never_replaced() {
     let first = host.pod("first").unwrap().ipv4().unwrap();
     assert_ne!(first, next, "the node has the first address");
     let wanted = "10.32.0.3/32";
+    let added = Instant::now();
     host.exec(["ip", "route", "add", wanted, "dev", "eth0", "scope", "link"]).unwrap();
     eventually(Duration::from_secs(20), "the overlap in status", || {
         let reasons = status(host).reasons;
@@ -24,6 +25,7 @@ fn a_route_that_comes_into_the_range_later_is_reported_and_never_replaced() {
     })
     .unwrap();
 
+    took("route of others in the range named in status", added.elapsed());
     assert!(host.pod("second").is_err(), "its address is somebody else's here");
     let route = host.exec(["ip", "route", "show", wanted]).unwrap();
     assert!(route.contains("dev eth0") && !route.contains("dev mw"), "{route}");
@@ -49,6 +51,7 @@ fn a_node_with_a_range_across_that_of_others_stays_out_and_says_what_to_change()
         .unwrap();
     }
     let odd = lab.host(2);
+    let started = Instant::now();
     odd.start_with(&["--ipam-range", NARROWER]).unwrap();
     let tells = |host: &Host, words: [&str; 3]| {
         eventually(Duration::from_secs(20), &format!("the other range in status of {}", host.number()), || {
@@ -62,6 +65,7 @@ fn a_node_with_a_range_across_that_of_others_stays_out_and_says_what_to_change()
     };
     tells(odd, ["10.32.0.0/16", "10.32.0.0/12", "--ipam-range"]);
     tells(lab.host(1), ["10.32.0.0/16", "10.32.0.0/12", "--ipam-range"]);
+    took("both sides named the other range, 0 addresses of the ring taken,", started.elapsed());
     assert_eq!(odd.get::<Ipam>("/v1/ipam").unwrap().summary.owned, 0);
 
     odd.kill().unwrap();

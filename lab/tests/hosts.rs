@@ -2,10 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshwork_api::model::{Leases, Status};
-use meshwork_lab::{Host, Lab, Link, Look, Nat, Ping, eventually};
+use meshwork_lab::{Host, Lab, Link, Look, Nat, Ping, eventually, took};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -79,8 +79,10 @@ fn a_host_that_boots_again_has_its_disk_and_nothing_else() {
         let delayed = gateway.average_us.unwrap() > 10_000.0;
         assert_eq!(delayed, number == 2, "under the conditions it had: {gateway:?}");
 
+        let started = Instant::now();
         host.start().unwrap();
         lab.wait_until_ready(DEADLINE).unwrap();
+        took(&format!("h{number} part of the mesh again after its boot"), started.elapsed());
         assert_eq!(peer_id(host), id);
         let (again, other) = (host.pod("again").unwrap(), lab.host(1).pod(&format!("to-{number}")).unwrap());
         assert_eq!(again.ping(other.ipv4().unwrap()).unwrap().received, 1);

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
 use std::ffi::OsString;
+use std::time::Instant;
 
-use meshwork_lab::{Host, Lab};
+use meshwork_lab::{Host, Lab, figure, took};
 
 const MISSING: i32 = 3;
 
@@ -40,13 +41,16 @@ fn a_host_with_ipv6_switched_off_is_part_of_the_mesh_with_both_families() {
         let addresses = pods[to].addresses();
         assert!(addresses.iter().all(|&address| pods[from].ping(address).unwrap().received == 1), "{addresses:?}");
     }
+    figure("4 of 4 requests answered in both families over an IPv4 underlay");
 }
 
 /// The daemon, started by `wrapper`, ends with 3 and every one of `words`, and leaves nothing behind.
 fn refused(host: &Host, wrapper: &[&str], words: &[&str]) {
     let limit = ["timeout", "-s", "KILL", "10"];
     let line = limit.iter().chain(wrapper).map(OsString::from).chain(host.daemon_line());
+    let started = Instant::now();
     let output = host.namespace().output(line).unwrap();
+    took(&format!("daemon refused for want of {}", words[0]), started.elapsed());
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(MISSING), "{said}");
     for word in words {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use meshwork_lab::{Iperf, Lab, Look, Ping, Pod, eventually};
+use meshwork_lab::{Iperf, Lab, Look, Ping, Pod, eventually, figure};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// More than a datagram on the wire may have: only whole stretches are longer, which a device is to cut.
@@ -75,9 +75,12 @@ fn carries_bulk_both_ways(pods: &[Pod; 2]) {
     for (from, to, address) in [(second, first, first.ipv4().unwrap()), (first, second, second.ipv6().unwrap())] {
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.iperf3", to.namespace().name()));
         let _server = Iperf::serve(to.namespace(), &log).unwrap();
-        assert!(Iperf::send(from.namespace(), address, 1).unwrap().bytes > 1e6, "{address}");
+        let stream = Iperf::send(from.namespace(), address, 1).unwrap();
+        assert!(stream.bytes > 1e6, "{address}");
         assert_eq!(datagrams_of_a_stretch(from, to, address), 30, "{address}");
         assert_eq!(Ping::to(address).count(20).run(from.namespace()).unwrap().received, 20, "{address}");
+        let (place, megabits) = (to.namespace().name(), stream.bits_per_second / 1e6);
+        figure(format_args!("to {place} {megabits:.0} Mbit/s, 30 of 30 datagrams, 20 of 20 echoes"));
         fs::remove_file(&log).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use meshwork_lab::{Host, Lab, Nat};
+use meshwork_lab::{Host, Lab, Nat, took};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 const PORT: u16 = 7000;
@@ -33,6 +33,7 @@ fn a_symmetric_translator_takes_a_new_port_for_everybody() {
 fn a_host_behind_a_translator_joins_the_mesh() {
     for (name, kind) in [("natmesh", Nat::PortRestricted), ("natmeshsym", Nat::Symmetric)] {
         let lab = Lab::build(name).unwrap().hosts(3).nat(3, kind).up().unwrap();
+        took(&format!("mesh of 3 with one behind a {kind:?} translator formed"), lab.formed_in());
         let pods: Vec<_> = lab.hosts().iter().map(|host| host.pod("pod").unwrap()).collect();
         for (from, to) in [(0, 2), (2, 0), (1, 2), (2, 1)] {
             for &address in pods[to].addresses() {

@@ -6,10 +6,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use meshwork_api::model::{Connection, ConnectionState, Connections, Paths, Peers, Status};
-use meshwork_lab::{Host, Lab, Look, Pod, eventually};
+use meshwork_lab::{Host, Lab, Look, Pod, eventually, took, took_within};
 
 /// QUIC notices after 10 s, and dialling again begins at once.
 const DEADLINE: Duration = Duration::from_secs(30);
+const BAR: Duration = Duration::from_secs(5);
 
 #[test]
 fn a_cut_pair_is_apart_until_it_is_healed() {
@@ -17,22 +18,26 @@ fn a_cut_pair_is_apart_until_it_is_healed() {
     let pods: Vec<Pod> = lab.hosts().iter().map(|host| host.pod("pod").unwrap()).collect();
     assert!(answers(&pods[0], &pods[1]));
 
-    lab.cut(1, 2).unwrap();
     let cut = Instant::now();
+    lab.cut(1, 2).unwrap();
     assert!(answers(&pods[0], &pods[2]) && answers(&pods[2], &pods[1]), "the third host reaches both");
     let [one, two] = [lab.host(1), lab.host(2)];
+    wait_for("both ends to give the path up", || !path_is_up(one, "h2") && !path_is_up(two, "h1"));
+    took_within("path across the cut given up by both ends", cut.elapsed(), BAR);
+    assert!(!answers(&pods[0], &pods[1]));
+
     wait_for("both ends to give the link up", || link_age(one, "h2").is_none() && link_age(two, "h1").is_none());
+    took("link across the cut given up by both ends", cut.elapsed());
     assert!(link_age(one, "h3").is_some() && link_age(two, "h3").is_some(), "the other links stand");
     for host in [one, two] {
         let log = || fs::read_to_string(host.log()).unwrap();
         wait_for("a word on the lost link", || log().contains("control link lost"));
     }
 
-    wait_for("both ends to give the path up", || !path_is_up(one, "h2") && !path_is_up(two, "h1"));
-    assert!(!answers(&pods[0], &pods[1]));
-
+    let healed = Instant::now();
     lab.heal().unwrap();
     wait_for("the healed pair", || answers(&pods[0], &pods[1]) && answers(&pods[1], &pods[0]));
+    took("healed pair's pods reach each other", healed.elapsed());
     wait_for("a link anew", || link_age(one, "h2").is_some() && link_age(two, "h1").is_some());
     let age = link_age(one, "h2").unwrap();
     assert!(age < cut.elapsed().as_secs_f64(), "the link is {age} s old and outlived the cut");

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use meshwork_api::model::Status;
-use meshwork_lab::{Host, Lab, Look, eventually};
+use meshwork_lab::{Host, Lab, Look, eventually, figure};
 
 const DATAGRAMS: usize = 3000;
 const REQUESTS: usize = 200;
@@ -28,17 +28,19 @@ fn random_bytes_on_the_port_and_the_socket_are_counted_and_ignored() {
     shout_at_the_port(&lab, &mut noise);
     shout_at_the_socket(host, &mut noise);
 
-    eventually(Duration::from_secs(10), "noise that is counted", || {
+    let counted = eventually(Duration::from_secs(10), "noise that is counted", || {
         let counted = dropped(host).saturating_sub(drops);
         // Half of them look like ours, and the kernel has room for all.
         let enough = counted >= DATAGRAMS as u64 / 4;
-        Ok(if enough { Look::Done(()) } else { Look::Missing(format!("more drops than {counted}")) })
+        Ok(if enough { Look::Done(counted) } else { Look::Missing(format!("more drops than {counted}")) })
     })
     .unwrap();
     let status: Status = host.get("/v1/status").unwrap();
     assert!(status.ready && status.healthy, "{status:?}");
     assert_eq!(pods[0].ping(pods[1].ipv4().unwrap()).unwrap().received, 1, "the mesh goes on");
     let grown = memory_kib(host).saturating_sub(memory);
+    figure(format_args!("{counted} of {DATAGRAMS} datagrams of noise counted, {REQUESTS} requests of noise survived"));
+    figure(format_args!("memory grew by {grown} KiB (bar {GROWTH_KIB} KiB)"));
     assert!(grown < GROWTH_KIB, "{grown} KiB more memory");
 }
 

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshwork_api::model::Status;
-use meshwork_lab::{Lab, Look, Pod, eventually};
+use meshwork_lab::{Lab, Look, Pod, eventually, figure, took};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -58,11 +58,12 @@ fn lose_pods(lab: &Lab) -> Vec<Pod> {
 
 /// The daemon learns of its later state and ends; the next one goes on with it.
 fn catch_up(lab: &Lab) {
-    let node = lab.host(2);
+    let (node, started) = (lab.host(2), Instant::now());
     assert_eq!(node.wait_for_exit(DEADLINE).unwrap().code(), Some(1), "{}", node.log_tail());
     assert!(node.log_tail().contains("start meshd again"), "{}", node.log_tail());
     node.start().unwrap();
     lab.wait_until_ready(DEADLINE).unwrap();
+    took("node caught up, and ready again with the next daemon,", started.elapsed());
     let status: Status = node.get("/v1/status").unwrap();
     assert!(status.healthy, "{:?}", status.reasons);
 }
@@ -70,6 +71,7 @@ fn catch_up(lab: &Lab) {
 fn all_live(pods: &[Pod], other: &Pod) {
     let addresses: Vec<_> = pods.iter().flat_map(Pod::addresses).collect();
     assert_eq!(addresses.iter().collect::<BTreeSet<_>>().len(), addresses.len(), "{addresses:?}");
+    figure(format_args!("0 of {} addresses held twice", addresses.len()));
     wait_for("every pod of the node", || pods.iter().all(|pod| answers(other, pod) && answers(pod, other)));
 }
 

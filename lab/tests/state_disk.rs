@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "a story that cannot go on fails at that line")]
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshwork_api::model::{Leases, Status};
-use meshwork_lab::{Host, Lab, Look, Pod, eventually};
+use meshwork_lab::{Host, Lab, Look, Pod, eventually, figure, took};
 
 const DEADLINE: Duration = Duration::from_secs(20);
 /// An empty database takes about two, and file system structures one.
@@ -21,6 +21,7 @@ fn a_full_disk_refuses_pods_until_there_is_room_and_forgets_none() {
     let node = lab.host(2);
     node.fill_disk().unwrap();
     let refused = add_until_refused(node);
+    figure(format_args!("leases held when the full disk refused another: {}", leases(node)));
     assert!(refused.contains("is full") && refused.contains("free some space"), "{refused}");
     only_what_is_recorded_is_held(&lab, &pods);
 
@@ -69,12 +70,17 @@ fn met_at_start(lab: &Lab, damage: impl FnOnce(&mut Vec<u8>)) {
     node.pod("pod").unwrap();
     assert!(node.stop().unwrap().success());
     let database = node.state().join("meshwork.redb");
-    let mut bytes = fs::read(&database).unwrap();
+    let whole = fs::read(&database).unwrap();
+    let mut bytes = whole.clone();
     damage(&mut bytes);
     fs::write(&database, &bytes).unwrap();
+    let changed = whole.iter().zip(&bytes).filter(|(one, other)| one != other).count();
+    figure(format_args!("{} of {} bytes damaged or gone", changed + whole.len() - bytes.len(), whole.len()));
 
+    let started = Instant::now();
     node.start().unwrap();
     assert_eq!(node.wait_for_exit(DEADLINE).unwrap().code(), Some(1), "{}", node.log_tail());
+    took("damage noticed, daemon ended", started.elapsed());
     let said = node.log_tail();
     for words in ["is damaged", "kept as", "start again"] {
         assert!(said.contains(words), "{words:?} in: {said}");
@@ -112,6 +118,7 @@ fn only_what_is_recorded_is_held(lab: &Lab, pods: &[Pod; 2]) {
     node.start().unwrap();
     lab.wait_until_ready(DEADLINE).unwrap();
     assert_eq!(leases(node), held);
+    figure(format_args!("{held} of {held} leases still held by the next daemon"));
     eventually(DEADLINE, "pods that talk", || {
         Ok(if answers(pods) { Look::Done(()) } else { Look::Missing("an answer".into()) })
     })

@@ -8,10 +8,10 @@ use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshwork_api::model::Status;
-use meshwork_lab::{Host, Lab, Look, Ping, Pod, Programs, eventually};
+use meshwork_lab::{Host, Lab, Look, Ping, Pod, Programs, eventually, figure, took};
 use rustls::Side;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::quic::{Keys, Version};
@@ -40,7 +40,8 @@ fn ten_thousand_strangers_who_begin_a_connection_cost_bounded_memory_and_stop_no
     lab.wait_until_ready(DEADLINE).unwrap();
     goes_on(host, &pods);
     let grown = memory_kib(host).saturating_sub(memory);
-    eprintln!("{answered} of {STRANGERS} strangers were answered; {grown} KiB more memory");
+    figure(format_args!("{answered} of {STRANGERS} strangers on the port answered or turned away"));
+    figure(format_args!("memory grew by {grown} KiB (bar {GROWTH_KIB} KiB)"));
     // Whoever is dropped in a full queue is not answered.
     assert!(answered > STRANGERS / 2, "{answered} calls were answered at all");
     assert!(grown < GROWTH_KIB, "{grown} KiB more memory");
@@ -56,12 +57,14 @@ fn ten_thousand_half_open_connections_to_the_socket_leave_nothing_behind() {
         drop(half_requests(host, CROWD));
     }
     goes_on(host, &pods);
-    eventually(DEADLINE, "connections that are gone", || {
+    let left = eventually(DEADLINE, "connections that are gone", || {
         let left = descriptors(host).saturating_sub(open);
-        Ok(if left < CROWD { Look::Done(()) } else { Look::Missing(format!("{left} more descriptors")) })
+        Ok(if left < CROWD { Look::Done(left) } else { Look::Missing(format!("{left} more descriptors")) })
     })
     .unwrap();
     let grown = memory_kib(host).saturating_sub(memory);
+    figure(format_args!("{STRANGERS} half requests on the socket left {left} descriptors open"));
+    figure(format_args!("memory grew by {grown} KiB (bar {GROWTH_KIB} KiB)"));
     assert!(grown < GROWTH_KIB, "{grown} KiB more memory");
 }
 
@@ -84,12 +87,14 @@ fn a_daemon_without_descriptors_says_so_keeps_its_mesh_and_recovers() {
     assert_eq!(unheard.status.code(), Some(3), "{unheard:?}");
     assert!(answers(&pods), "the mesh goes on");
 
+    let freed = Instant::now();
     drop(crowd);
     eventually(DEADLINE, "an API that answers", || {
         let answer = host.get::<Status>("/v1/status");
         Ok(answer.map_or_else(|error| Look::Missing(error.to_string()), |_| Look::Done(())))
     })
     .unwrap();
+    took("API back after its descriptors were let go", freed.elapsed());
     host.pod("later").unwrap();
     lab.wait_until_ready(DEADLINE).unwrap();
 }
@@ -112,6 +117,7 @@ fn a_user_without_the_right_is_told_so_and_the_socket_is_roots_alone() {
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("Permission denied") && said.contains("root"), "{said}");
     assert!(output.stdout.is_empty(), "nothing is told");
+    figure("refused with code 3, 0 bytes told");
 }
 
 /// Calls by strangers, a crowd from each port, who never go on. Tells how many got an answer.

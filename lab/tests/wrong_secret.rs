@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use meshwork_api::model::{ConnectionState, Connections, Direction, Paths, Peers, Status};
-use meshwork_lab::{Host, Lab, Look, Ping, eventually};
+use meshwork_lab::{Host, Lab, Look, Ping, eventually, figure};
 
 const OTHER_SECRET: &str = "7777777777777777777777777777777777777777777777777777777777777777";
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -49,6 +49,9 @@ fn hosts_with_different_secrets_exchange_nothing_but_refusals() {
     assert_eq!(packets.iter().find(strange), None, "nothing but attempts on the one port");
     let attempt = |packet: &meshwork_lab::pcap::Packet| packet.ip.is_some_and(|ip| ip.udp_ports == Some((6783, 6783)));
     assert!(packets.iter().any(attempt), "the capture shows the attempts");
+    let refused = [inside, outside].map(|host| host.get::<Status>("/v1/status").unwrap().drops["bad_secret"]);
+    figure(format_args!("{} connections refused for want of the secret, as both sides count", refused[0] + refused[1]));
+    figure(format_args!("0 of {} captured packets were anything but attempts", packets.len()));
 }
 
 fn refusals(connections: &Connections, direction: Direction) -> impl Iterator<Item = &str> {

@@ -183,6 +183,7 @@ fn damaged_foreign_and_missing_files_are_moved_aside_together() {
     expect_damaged(|directory| fs::write(directory.join("identity"), "0".repeat(66)).unwrap());
     // Someone else's identity beside this database.
     expect_damaged(|directory| fs::write(directory.join("identity"), "0".repeat(64)).unwrap());
+    println!("figure: 7 of 7 damaged, foreign or missing files moved aside together");
 }
 
 #[test]
@@ -226,6 +227,7 @@ fn no_truncation_or_flipped_bit_panics_and_none_goes_unnoticed_silently_wrong() 
         damaged[*position] ^= 1 << (position % 8);
         damaged
     });
+    let mut damaged = [0, 0];
     for content in cut.chain(sampled) {
         fs::write(at("meshwork.redb"), content).unwrap();
         fs::write(at("identity"), &identity).unwrap();
@@ -234,13 +236,17 @@ fn no_truncation_or_flipped_bit_panics_and_none_goes_unnoticed_silently_wrong() 
             Ok(state) => {
                 let loaded = state.load().unwrap();
                 assert!(loaded == whole || loaded == meshwork_ipam::Snapshot::default(), "{loaded:?}");
+                damaged[0] += 1;
             }
             Err(StateError::Damaged { moved_to, .. }) => {
                 moved_to.iter().for_each(|path| fs::remove_file(path).unwrap());
+                damaged[1] += 1;
             }
             Err(other) => panic!("{other:?}"),
         }
     }
+    let [harmless, refused] = damaged;
+    println!("figure: {refused} damaged databases moved aside, {harmless} without harm, 0 read wrongly");
 }
 
 /// Runs one test of this binary again in a user namespace, where `setup` prepares the mount at `$STATE`.

@@ -96,6 +96,7 @@ fn a_path_that_answers_is_proven_at_once_and_asked_once_a_second() {
 
 #[test]
 fn a_silent_path_is_left_within_two_seconds_at_any_moment() {
+    let mut slowest = Duration::ZERO;
     for offset in 0..20 {
         let mut world = World::new(&[1], None);
         world.alive = vec![address(1)];
@@ -105,7 +106,9 @@ fn a_silent_path_is_left_within_two_seconds_at_any_moment() {
         let took = world.until_proven(false);
         assert!(took < Duration::from_secs(2), "{took:?}");
         assert!(world.paths.take_changed());
+        slowest = slowest.max(took);
     }
+    println!("figure: silent path left at 20 moments, at the latest in {} s (bar 2 s)", slowest.as_secs_f64());
 }
 
 #[test]

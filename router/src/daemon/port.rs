@@ -54,9 +54,12 @@ mod tests {
         let released = async {
             tokio::time::sleep(PAUSE * 3).await;
             drop(socket);
+            Instant::now()
         };
-        let (bound, ()) = tokio::join!(bind(listen), released);
+        let bind = async { (bind(listen).await, Instant::now()) };
+        let ((bound, taken), released) = tokio::join!(bind, released);
         assert!(bound.is_ok(), "{bound:?}");
+        println!("figure: port taken {:.0?} after it was let go", taken - released);
     }
 
     #[tokio::test]

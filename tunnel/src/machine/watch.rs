@@ -114,10 +114,12 @@ mod tests {
         let (mut watch, start) = (Watch::default(), Instant::now());
         watch.begin(start);
         let almost = start + DEAD_AFTER - Duration::from_millis(1);
-        assert_eq!(watch_for(&mut watch, start, Duration::ZERO, almost), 8);
+        let questions = watch_for(&mut watch, start, Duration::ZERO, almost);
+        assert_eq!(questions, 8);
         assert!(!watch.is_dead());
         assert_eq!(watch_for(&mut watch, start, Duration::ZERO, start + DEAD_AFTER + WATCH_INTERVAL * 3), 3);
         assert!(watch.is_dead());
+        println!("figure: {questions} questions lost before a peer is given up");
     }
 
     #[test]
@@ -143,6 +145,7 @@ mod tests {
         let woken = start + Duration::from_secs(60);
         watch.look(woken - start, woken);
         assert!(!watch.is_dead() && watch.asks(PACE, woken), "it asks first");
+        println!("figure: {} s of one's own sleep, 0 peers given up", (woken - start).as_secs());
         watch_for(&mut watch, start, Duration::ZERO, woken + DEAD_AFTER);
         assert!(watch.is_dead());
         // Whoever always runs late finds out in the end.
