@@ -65,7 +65,8 @@ impl Namespace {
     /// # Errors
     /// When the kernel refuses it.
     pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
-        Ok(self.run(|| sysctl::write(name, value))??)
+        self.run(|| sysctl::write(name, value))??;
+        Ok(())
     }
 
     /// A command that will run inside.

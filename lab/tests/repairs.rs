@@ -30,6 +30,7 @@ fn what_others_break_is_put_back_within_a_second_and_theirs_is_left() {
     firewall_rules_are_put_back(host, &pods[0]);
     routes_are_put_back(host, &pods);
     devices_are_put_back(host, &pods);
+    what_pods_need_is_put_back(host, &pods);
     assert_eq!(foreign_objects(host), theirs);
     lab.wait_until_ready(DEADLINE).unwrap();
 }
@@ -93,6 +94,23 @@ fn devices_are_put_back(host: &Host, pods: &[Pod; 2]) {
     took_within("deleted meshwork-vx, pods reach each other again", broken.elapsed(), BAR);
 }
 
+fn what_pods_need_is_put_back(host: &Host, pods: &[Pod; 2]) {
+    let (link, address) = (link_of(host, &pods[0]), pods[0].ipv4().unwrap());
+    let downed = format!("ip link set {link} down");
+    put_back(host, "downed link of a pod", &downed, everything, &format!("link {link}"));
+    let forgotten = format!("ip neighbour delete {address} dev {link}");
+    put_back(host, "neighbour that is a pod", &forgotten, everything, &format!("neighbour {address}"));
+    let gateway = format!("ip address delete fe80::1/64 dev {link}");
+    put_back(host, "pod's IPv6 gateway", &gateway, everything, &format!("gateway on {link}"));
+    put_back(host, "pods' IPv4 gateway", "ip address delete 169.254.1.1/32 dev lo", everything, "address 169.254.1.1");
+    put_back(host, "forwarding", "sysctl -qw net.ipv4.ip_forward=0", settings, "settings of this host");
+    let filter = |name: &str| format!("sysctl -qw net.ipv4.conf.{name}.rp_filter=1");
+    for device in ["meshwork0", "meshwork-vx", &link] {
+        put_back(host, &format!("settings of {device}"), &filter(device), settings, &format!("settings of {device}"));
+    }
+    assert!(reaches(pods));
+}
+
 /// A route of somebody else's across the overlay is told with the interface that it has, so the new name is told, too.
 fn another_name_of_the_underlay_is_told(host: &Host, pods: &[Pod; 2]) {
     const ACROSS: &str = "10.47.255.254/32";
@@ -122,7 +140,9 @@ fn another_mtu_of_the_underlay_is_followed(host: &Host) {
         run(host, &format!("ip link set eth0 mtu {underlay}"));
         eventually(DEADLINE, "devices of the new MTU", || {
             let devices = devices(host);
-            let follow = devices.matches(&format!(" mtu {overlay} ")).count() == 3;
+            // A living pod keeps the MTU that it was given.
+            let mut shared = devices.lines().filter(|device| device.starts_with("meshwork"));
+            let follow = shared.all(|device| device.contains(&format!(" mtu {overlay} ")));
             let told = host.get::<Status>("/v1/status")?.mtu == overlay;
             Ok(if follow && told { Look::Done(()) } else { Look::Missing(devices) })
         })
@@ -166,7 +186,17 @@ fn repairs(host: &Host) -> Vec<String> {
 fn everything(host: &Host) -> String {
     let ways = ["bridge fdb show dev meshwork-vx", "ip neighbour show dev meshwork-vx nud permanent"];
     let ways = ways.map(|line| sorted(&see(host, line))).concat();
-    [rules(host), routes(host), nexthops(host), addresses(host), devices(host), ways].concat()
+    let pods = sorted(&see(host, "ip neighbour show nud permanent"));
+    [rules(host), routes(host), nexthops(host), addresses(host), devices(host), settings(host), ways, pods].concat()
+}
+
+/// Without those of the underlay, which are the host's own.
+fn settings(host: &Host) -> String {
+    let all = see(
+        host,
+        "sysctl -a -r ^net.ipv[46].(ip_forward|conf.(all|lo|mw.*|meshwork.*).(forwarding|rp_filter|accept_ra))$",
+    );
+    sorted(&all)
 }
 
 /// Counts go on while others look.
@@ -184,13 +214,17 @@ fn nexthops(host: &Host) -> String {
 }
 
 fn addresses(host: &Host) -> String {
-    see(host, "ip -brief address show dev meshwork0")
+    let all = see(host, "ip -brief address");
+    sorted(&all.lines().filter(|line| !line.starts_with("eth0")).flat_map(|line| [line, "\n"]).collect::<String>())
 }
 
 /// Without the indices: a device that was made anew has another.
 fn devices(host: &Host) -> String {
     let links = see(host, "ip -o link show");
-    let ours = links.lines().filter_map(|link| link.split_once(": ")).filter(|(_, link)| link.starts_with("meshwork"));
+    let ours = links
+        .lines()
+        .filter_map(|link| link.split_once(": "))
+        .filter(|(_, link)| ["meshwork", "mw"].iter().any(|ours| link.starts_with(ours)));
     sorted(&ours.flat_map(|(_, link)| [link, "\n"]).collect::<String>())
 }
 

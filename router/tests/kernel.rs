@@ -133,6 +133,35 @@ fn ip_and_nft_see_what_the_mesh_asked_for() {
     });
 }
 
+/// Our own transaction fills the kernel's queue of notices; that is no reason to make another.
+#[test]
+fn a_node_full_of_pods_leaves_its_firewall_alone() {
+    let sandbox = Sandbox::new("full");
+    sandbox.run(|| {
+        let (_tun, driver) = set_up();
+        let mut full = Overlay::clone(&overlay());
+        for number in 0..2000u16 {
+            let [high, low] = number.to_be_bytes();
+            let six = format!("fd4d:6573:6877:1::{number:x}").parse().expect("an address");
+            full.pods.insert(format!("mw{number:011x}"), vec![[10, 32, 1 + high, low].into(), six]);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(driver.put(Arc::new(full.clone()))).expect("in place");
+        full.pods.pop_last();
+        runtime.block_on(driver.put(Arc::new(full))).expect("in place");
+        let generation = firewall_generation().expect("a generation");
+        // The table was touched by nobody else: no look may find otherwise, with or without notices.
+        let look = || sandbox.see("nft", &["list", "table", "inet", "meshwork"]);
+        let before = look();
+        sandbox.see("nft", &["add", "table", "inet", "theirs"]);
+        sandbox.see("ip", &["link", "set", "lo", "mtu", "60000"]);
+        std::thread::sleep(Duration::from_secs(3));
+        assert_eq!(firewall_generation().expect("a generation"), generation + 1, "theirs alone");
+        assert_eq!((look(), driver.health().repairs), (before, 0));
+        driver.stop();
+    });
+}
+
 #[test]
 fn pods_that_come_and_go_together_do_not_disturb_each_other() {
     let sandbox = Sandbox::new("crowd");

@@ -19,13 +19,13 @@ pub fn read(key: &str) -> Result<String> {
 }
 
 /// Sets a setting. One that has the value already is left alone, so that a read-only `/proc/sys` with the right values
-/// is good enough.
-pub fn write(key: &str, value: &str) -> Result<()> {
+/// is good enough. Says whether it had another.
+pub fn write(key: &str, value: &str) -> Result<bool> {
     if read(key).is_ok_and(|present| present == value) {
-        return Ok(());
+        return Ok(false);
     }
     let written = OpenOptions::new().write(true).open(file(key)?).and_then(|mut file| file.write_all(value.as_bytes()));
-    written.map_err(|source| Error::refused(format!("set sysctl {key} to {value}"), source))
+    written.map(|()| true).map_err(|source| Error::refused(format!("set sysctl {key} to {value}"), source))
 }
 
 fn file(key: &str) -> Result<PathBuf> {

@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use meshwork_sys::Result;
 use meshwork_sys::netlink::{Family, Forwarding, Link, Neighbour, Netlink, Traffic, Vxlan};
-use meshwork_sys::{Result, sysctl};
 use meshwork_wire::PeerId;
 
 use super::mended::Mended;
-use super::{ROUTE_PROTOCOL, underlay};
+use super::{ROUTE_PROTOCOL, settings, underlay};
 
 /// The device over an IPv4 underlay.
 pub const VXLAN_NAME: &str = "meshwork-vx";
@@ -199,9 +199,8 @@ fn device(
     netlink.create_vxlan(name, &settings, clear.mac, mtu)?;
     let index = netlink.link(name)?.map(|link| link.index);
     if let Some(index) = index {
-        sysctl::write(&format!("net/ipv4/conf/{name}/rp_filter"), "0")?;
+        settings::of_device(name)?;
         if underlay::has_ipv6() {
-            underlay::speak_ipv6(name)?;
             netlink.set_address_generation_none(index)?;
         }
         netlink.set_up(index)?;

@@ -10,7 +10,7 @@
 //! none of ours put it back. What the kernel refuses is logged once, kept for `status`, and tried again at the next look.
 //! What was put back and what was refused is also kept as [`KernelNews`] until the node's actor takes it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -18,8 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use meshwork_api::link::LinkMacs;
-use meshwork_sys::netlink::{Changes, InterfaceAddress, Netlink, Scope, Traffic, Watch, firewall_generation};
+use meshwork_sys::netlink::{Changes, Netlink, Traffic, Watch, firewall_generation};
 use meshwork_sys::nft;
 use meshwork_sys::wake::{Ready, Wake};
 use meshwork_wire::PeerId;
@@ -29,8 +28,9 @@ use tokio::task::spawn_blocking;
 use super::clear::ClearLinks;
 use super::desired::Overlay;
 use super::mended::Mended;
-use super::{GATEWAY6, guard, is_pod_link, reconcile, underlay};
-use crate::config::SMALLEST_POD_MTU;
+use super::reconcile::{Reconciled, RefusedRoute};
+use super::transactions::Transactions;
+use super::{guard, is_pod_link, reconcile};
 
 /// How often routes and nexthops are compared unasked: three dumps, well under a millisecond.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -49,9 +49,6 @@ const SETTLING: Duration = Duration::from_millis(100);
 
 /// How long the watch waits when nothing happens.
 const WATCH_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Transactions of ours whose notices may still come.
-const MOST_OWN_TRANSACTIONS: usize = 64;
 
 /// News that wait for the actor, which takes them twice a second; the latest are left out when it does not.
 const MOST_NEWS: usize = 64;
@@ -85,6 +82,8 @@ enum Request {
 pub struct KernelHealth {
     /// Whether the latest desired state stands in full.
     pub in_place: bool,
+    /// Whether it stands but for single routes, mostly because somebody else's are in their place.
+    pub usable: bool,
     /// What the kernel refused last, while it still does.
     pub error: Option<String>,
     /// Times something was found changed and mended, beyond what the mesh asked for.
@@ -263,6 +262,13 @@ impl Watcher {
     }
 }
 
+/// What settling changed, and the routes that it could not.
+#[derive(Default)]
+struct Settled {
+    mended: Mended,
+    refused: Vec<RefusedRoute>,
+}
+
 struct Worker {
     netlink: Netlink,
     health: Arc<Mutex<KernelHealth>>,
@@ -270,8 +276,9 @@ struct Worker {
     desired: Option<Arc<Overlay>>,
     /// The script in force, as far as we know.
     guard: String,
-    /// Generations of the firewall of which exactly one is ours, after the first and up to the second.
-    own: VecDeque<(u32, u32)>,
+    transactions: Transactions,
+    /// Interfaces whose settings may have been changed.
+    settings: BTreeSet<i32>,
     looked: Instant,
     counted: Instant,
 }
@@ -279,8 +286,8 @@ struct Worker {
 impl Worker {
     fn new(netlink: Netlink, health: Arc<Mutex<KernelHealth>>, news: News) -> Self {
         let (looked, counted) = (Instant::now(), Instant::now());
-        let (guard, own) = (String::new(), VecDeque::new());
-        Self { netlink, health, news, desired: None, guard, own, looked, counted }
+        let (guard, transactions, settings) = (String::new(), Transactions::default(), BTreeSet::new());
+        Self { netlink, health, news, desired: None, guard, transactions, settings, looked, counted }
     }
 
     fn run(mut self, requests: &Receiver<Request>) {
@@ -307,21 +314,23 @@ impl Worker {
         let mut look = false;
         for request in all {
             let Request::Changed(changes) = request else { continue };
-            let foreign = changes.firewall.iter().filter(|generation| !self.is_own(**generation)).count() > 0;
-            if foreign || changes.firewall_lost {
+            let foreign =
+                changes.firewall.iter().filter(|generation| !self.transactions.take(**generation)).count() > 0;
+            let touched = foreign || (changes.firewall_lost && !self.firewall_stands());
+            if touched {
                 self.guard.clear();
             }
-            look |= foreign || changes.firewall_lost || changes.routing;
+            self.settings.extend(&changes.settings);
+            look |= touched || changes.routing;
         }
         if look {
             self.look();
         }
     }
 
-    /// Whether a generation is the one of ours; it is so once.
-    fn is_own(&mut self, generation: u32) -> bool {
-        let place = self.own.iter().position(|(before, after)| (before + 1..=*after).contains(&generation));
-        place.and_then(|place| self.own.remove(place)).is_some()
+    /// Whether nobody touched the firewall since we did; where that is not to be known, somebody may have.
+    fn firewall_stands(&self) -> bool {
+        firewall_generation().is_ok_and(|generation| self.transactions.stands(generation))
     }
 
     /// Takes requests in their order, settles once, and answers those who wait.
@@ -351,41 +360,61 @@ impl Worker {
         if !asked {
             return ControlFlow::Continue(());
         }
-        let prepare =
-            |(link, reply): (Option<String>, Reply)| (link.map_or(Ok(()), |link| self.prepare_pod(&link)), reply);
-        let prepared: Vec<_> = waiting.into_iter().map(prepare).collect();
-        let outcome = self.try_settle();
+        let mut outcome = self.try_settle();
         self.remember(outcome.as_ref());
-        for (prepared, reply) in prepared {
-            // Where the kernel refuses, each asks for itself: an error has one owner.
-            let settled = if outcome.is_ok() { Ok(()) } else { self.try_settle().map(|_| ()) };
+        for (link, reply) in waiting {
+            let answer = match outcome {
+                Ok(ref mut settled) => self.answer(link.as_deref(), settled),
+                // An error has one owner: where the kernel refuses, the next one asks for itself.
+                Err(error) => {
+                    outcome = self.try_settle();
+                    Err(error.into())
+                }
+            };
             // Nobody waits any more where the caller gave up.
-            let _ = reply.send(prepared.and_then(|()| Ok(settled?)));
+            let _ = reply.send(answer);
         }
         ControlFlow::Continue(())
     }
 
-    fn try_settle(&mut self) -> meshwork_sys::Result<Mended> {
-        let Some(overlay) = self.desired.clone() else { return Ok(Mended::default()) };
+    /// What settling led to for one who waits: a pod's link has to be there, and its own routes have to stand.
+    fn answer(&mut self, link: Option<&str>, settled: &mut Settled) -> Result<(), KernelError> {
+        let Some(link) = link else { return Ok(()) };
+        if self.netlink.link(link)?.is_none() {
+            return Err(KernelError::NoLink(link.to_owned()));
+        }
+        let addresses = self.desired.as_ref().and_then(|overlay| overlay.pods.get(link)).cloned().unwrap_or_default();
+        let its_own = |route: &RefusedRoute| addresses.contains(&route.destination.addr());
+        match settled.refused.iter().position(its_own) {
+            Some(place) => Err(settled.refused.swap_remove(place).error.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn try_settle(&mut self) -> meshwork_sys::Result<Settled> {
+        let Some(overlay) = self.desired.clone() else { return Ok(Settled::default()) };
         // The guard first: a route must never exist before the wall behind it.
         let guarded = self.put_guard(&overlay)?;
-        let mut outcome = reconcile::reconcile(&mut self.netlink, &overlay);
+        let mut outcome = reconcile::reconcile(&mut self.netlink, &overlay, &self.settings);
         for _ in 1..ATTEMPTS {
             match &outcome {
-                Err(error) if error.is_not_found() => outcome = reconcile::reconcile(&mut self.netlink, &overlay),
+                Err(error) if error.is_not_found() => {
+                    outcome = reconcile::reconcile(&mut self.netlink, &overlay, &self.settings);
+                }
                 _ => break,
             }
         }
         let reconciled = outcome?;
+        self.settings.clear();
         let mut health = self.health();
         health.in_clear = overlay.in_clear(reconciled.clear);
         (health.clear_links, health.clear_traffic) = (reconciled.clear, reconciled.clear_traffic);
         drop(health);
-        let mut mended = reconciled.mended;
+        let Reconciled { mut mended, refused, .. } = reconciled;
         if guarded {
             mended.note("table", format_args!("inet {}", guard::TABLE_NAME));
         }
-        Ok(mended)
+        Ok(Settled { mended, refused })
     }
 
     fn put_guard(&mut self, overlay: &Overlay) -> meshwork_sys::Result<bool> {
@@ -396,10 +425,7 @@ impl Worker {
         let before = firewall_generation()?;
         nft::apply(&script)?;
         let after = firewall_generation()?;
-        self.own.push_back((before, after));
-        if self.own.len() > MOST_OWN_TRANSACTIONS {
-            self.own.pop_front();
-        }
+        self.transactions.note(before, after);
         self.guard = script;
         Ok(true)
     }
@@ -413,7 +439,7 @@ impl Worker {
         }
         let outcome = self.try_settle();
         self.remember(outcome.as_ref());
-        if let Ok(mended) = outcome
+        if let Ok(Settled { mended, .. }) = outcome
             && !mended.is_empty()
         {
             let objects = mended.into_names();
@@ -439,37 +465,6 @@ impl Worker {
         }
     }
 
-    /// Makes a pod's link ready to be routed.
-    fn prepare_pod(&mut self, link: &str) -> Result<(), KernelError> {
-        let Some(found) = self.netlink.link(link)? else { return Err(KernelError::NoLink(link.to_owned())) };
-        let ipv6 = underlay::has_ipv6() && found.mtu >= SMALLEST_POD_MTU;
-        underlay::distrust(link)?;
-        if ipv6 {
-            underlay::speak_ipv6(link)?;
-            self.netlink.set_address_generation_none(found.index)?;
-        }
-        if !found.up {
-            self.netlink.set_up(found.index)?;
-        }
-        if ipv6 {
-            let net = ipnet::Ipv6Net::new_assert(GATEWAY6, 64).into();
-            self.netlink.add_address(found.index, &InterfaceAddress { net, scope: Scope::Link, nodad: true })?;
-        }
-        self.know_pod(link, found.index, ipv6)
-    }
-
-    /// Both ends' Ethernet addresses follow from the link's name, so the host need not ask the pod for its own.
-    fn know_pod(&mut self, link: &str, index: u32, ipv6: bool) -> Result<(), KernelError> {
-        let (Some(overlay), Some(macs)) = (self.desired.clone(), LinkMacs::of_host_interface(link)) else {
-            return Ok(());
-        };
-        let addresses = overlay.pods.get(link).into_iter().flatten();
-        for address in addresses.filter(|address| ipv6 || address.is_ipv4()) {
-            self.netlink.replace_neighbour(index, *address, macs.pod.0)?;
-        }
-        Ok(())
-    }
-
     fn health(&self) -> std::sync::MutexGuard<'_, KernelHealth> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -481,8 +476,11 @@ impl Worker {
         }
     }
 
-    fn remember<T, E: std::fmt::Display>(&self, outcome: Result<T, E>) {
-        let error = outcome.err().map(|error| error.to_string());
+    fn remember(&self, outcome: Result<&Settled, &meshwork_sys::Error>) {
+        let error = match outcome {
+            Ok(settled) => settled.refused.first().map(|route| route.error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
         let mut health = self.health();
         if let Some(error) = &error
             && health.error.as_ref() != Some(error)
@@ -490,6 +488,7 @@ impl Worker {
             tracing::error!(%error, "the kernel refused a change");
             self.tell(KernelNews::Refused(error.clone()));
         }
+        health.usable = outcome.is_ok();
         health.in_place = error.is_none();
         health.error = error;
     }

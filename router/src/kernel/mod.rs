@@ -16,8 +16,11 @@ pub mod guard;
 mod mended;
 mod nexthop_ids;
 mod overlap;
+mod pods;
 pub mod purge;
 mod reconcile;
+mod settings;
+mod transactions;
 pub mod underlay;
 
 pub use reconcile::held_by_pods;

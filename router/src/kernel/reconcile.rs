@@ -3,32 +3,47 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use meshwork_sys::Result;
-use meshwork_sys::netlink::{InterfaceAddress, Link, Netlink, Nexthop, RouteFilter, Scope, Traffic};
+use ipnet::IpNet;
+use meshwork_sys::netlink::{EVERY_INTERFACE, InterfaceAddress, Link, Netlink, Nexthop, RouteFilter, Scope, Traffic};
+use meshwork_sys::{Error, Result};
 
 use super::clear::{self, ClearLinks};
 use super::desired::{Overlay, Routing};
 use super::mended::Mended;
-use super::{ROUTE_PROTOCOL, TUN_NAME, is_pod_link};
+use super::pods::{self, Standing};
+use super::{ROUTE_PROTOCOL, TUN_NAME, is_pod_link, settings, underlay};
 
 /// What a comparison found and left.
 #[derive(Debug, Default)]
 pub(super) struct Reconciled {
     /// What had to change.
     pub(super) mended: Mended,
+    /// Routes that the kernel would not take, mostly because somebody else's is in their place. All others stand.
+    pub(super) refused: Vec<RefusedRoute>,
     /// Devices of the clear path that stand.
     pub(super) clear: ClearLinks,
     /// What they carried.
     pub(super) clear_traffic: Traffic,
 }
 
-/// Brings devices, addresses, nexthops and routes in line.
-pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay) -> Result<Reconciled> {
-    let links = netlink.links()?;
+/// A route that is not there.
+#[derive(Debug)]
+pub(super) struct RefusedRoute {
+    pub(super) destination: IpNet,
+    pub(super) error: Error,
+}
+
+/// Brings devices, addresses, nexthops and routes in line, and the settings of those interfaces that `settings` names.
+pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay, settings: &BTreeSet<i32>) -> Result<Reconciled> {
+    let mut links = netlink.links()?;
     let Some(tun) = links.iter().find(|link| link.name == TUN_NAME) else { return Ok(Reconciled::default()) };
-    let mut mended = Mended::default();
-    settle_tun(netlink, tun, overlay, &mut mended)?;
-    addresses(netlink, tun.index, overlay, &mut mended)?;
+    let tun = tun.clone();
+    let (mut mended, standing) = (Mended::default(), Standing::read(netlink, overlay)?);
+    settle_settings(&links, settings, &mut mended)?;
+    settle_loopback(netlink, &links, &standing, &mut mended)?;
+    settle_tun(netlink, &tun, overlay, &mut mended)?;
+    addresses(netlink, &standing.addresses(tun.index), tun.index, overlay, &mut mended)?;
+    pods::settle(netlink, &mut links, overlay, &standing, settings, &mut mended)?;
     let wanted = overlay.clear.as_ref();
     let devices = clear::devices(netlink, &links, wanted, overlay.mtu, &mut mended)?;
     if let Some(wanted) = wanted {
@@ -38,18 +53,48 @@ pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay) -> Result<Reco
     let kept = |nexthop: &Nexthop| {
         wanted.is_some_and(|clear| clear.inherits) && nexthop.output.is_some_and(|output| devices.contains(output))
     };
-    routing(netlink, &desired, kept, &mut mended)?;
+    let refused = routing(netlink, &desired, kept, &mut mended)?;
     if let Some(wanted) = wanted {
         clear::close(netlink, devices, wanted, &mut mended)?;
     }
     clear::remove(netlink, &links, wanted, &mut mended)?;
-    Ok(Reconciled { mended, clear: devices, clear_traffic: clear::traffic(&links) })
+    Ok(Reconciled { mended, refused, clear: devices, clear_traffic: clear::traffic(&links) })
+}
+
+/// Whether the settings of an interface may have been changed.
+pub(super) fn concerns(settings: &BTreeSet<i32>, index: u32) -> bool {
+    settings.contains(&EVERY_INTERFACE) || i32::try_from(index).is_ok_and(|index| settings.contains(&index))
 }
 
 /// Pod links by name, with their indices.
 pub(super) fn pod_links(links: &[Link]) -> BTreeMap<String, u32> {
     let pods = links.iter().filter(|link| is_pod_link(&link.name) && link.up);
     pods.map(|link| (link.name.clone(), link.index)).collect()
+}
+
+/// Settings of the host and of the overlay's devices, where the kernel told of a change; those of pods' links are theirs.
+fn settle_settings(links: &[Link], settings: &BTreeSet<i32>, mended: &mut Mended) -> Result<()> {
+    if !settings.is_empty() && settings::of_host()? {
+        mended.note("settings of", "this host");
+    }
+    let devices = links.iter().filter(|link| link.name == TUN_NAME || clear::is_clear_link(&link.name));
+    for device in devices.filter(|device| concerns(settings, device.index)) {
+        if settings::of_device(&device.name)? {
+            mended.note("settings of", &device.name);
+        }
+    }
+    Ok(())
+}
+
+/// The pods' IPv4 gateway is on the loopback device.
+fn settle_loopback(netlink: &mut Netlink, links: &[Link], standing: &Standing, mended: &mut Mended) -> Result<()> {
+    let Some(lo) = links.iter().find(|link| link.name == "lo") else { return Ok(()) };
+    let gateway = underlay::gateway();
+    if !standing.addresses(lo.index).contains(&gateway.net) {
+        netlink.add_address(lo.index, &gateway)?;
+        mended.note("address", gateway.net);
+    }
+    Ok(())
 }
 
 fn settle_tun(netlink: &mut Netlink, tun: &Link, overlay: &Overlay, mended: &mut Mended) -> Result<()> {
@@ -65,10 +110,15 @@ fn settle_tun(netlink: &mut Netlink, tun: &Link, overlay: &Overlay, mended: &mut
 }
 
 /// The node's own addresses, and no others, on the TUN.
-fn addresses(netlink: &mut Netlink, tun: u32, overlay: &Overlay, mended: &mut Mended) -> Result<()> {
-    let present: BTreeSet<_> = netlink.addresses(tun)?.into_iter().map(|address| address.net).collect();
+fn addresses(
+    netlink: &mut Netlink,
+    present: &BTreeSet<IpNet>,
+    tun: u32,
+    overlay: &Overlay,
+    mended: &mut Mended,
+) -> Result<()> {
     let desired: BTreeSet<_> = overlay.own_addresses().collect();
-    for net in desired.difference(&present) {
+    for net in desired.difference(present) {
         netlink.add_address(tun, &InterfaceAddress { net: *net, scope: Scope::Global, nodad: true })?;
     }
     for net in present.difference(&desired) {
@@ -79,14 +129,14 @@ fn addresses(netlink: &mut Netlink, tun: u32, overlay: &Overlay, mended: &mut Me
 }
 
 /// Nexthops come before the routes that name them, and go after. Nexthops that nobody wants and that are `kept` stay,
-/// and so do their routes.
+/// and so do their routes. A route that is refused keeps none of the others away.
 fn routing(
     netlink: &mut Netlink,
     desired: &Routing,
     kept: impl Fn(&Nexthop) -> bool,
     mended: &mut Mended,
-) -> Result<()> {
-    let present = present(netlink)?;
+) -> Result<Vec<RefusedRoute>> {
+    let (present, mut refused) = (present(netlink)?, Vec::new());
     for nexthop in desired.nexthops.values().filter(|nexthop| present.nexthops.get(&nexthop.id) != Some(nexthop)) {
         netlink.replace_nexthop(nexthop)?;
         mended.note("nexthop", nexthop.id);
@@ -94,11 +144,16 @@ fn routing(
     let taken: BTreeSet<_> = present.routes.iter().map(|route| (route.destination, route.metric)).collect();
     for route in desired.routes.difference(&present.routes) {
         // A replacement would take the place of anybody's route: only our own may give way.
-        match taken.contains(&(route.destination, route.metric)) {
-            true => netlink.replace_route(route)?,
-            false => netlink.add_route(route)?,
+        let outcome = match taken.contains(&(route.destination, route.metric)) {
+            true => netlink.replace_route(route),
+            false => netlink.add_route(route),
+        };
+        match outcome {
+            Ok(()) => mended.note("route to", route.destination),
+            // A link went meanwhile: all is looked at anew.
+            Err(error) if error.is_not_found() => return Err(error),
+            Err(error) => refused.push(RefusedRoute { destination: route.destination, error }),
         }
-        mended.note("route to", route.destination);
     }
     let unwanted = present.nexthops.values().filter(|nexthop| !desired.nexthops.contains_key(&nexthop.id));
     let (kept, unwanted): (Vec<_>, Vec<_>) = unwanted.partition(|nexthop| kept(nexthop));
@@ -116,7 +171,7 @@ fn routing(
         netlink.delete_nexthop(nexthop.id)?;
         mended.note("nexthop", nexthop.id);
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// Addresses that are routed to pod links which stand: their pods may live, whatever is known of their leases.

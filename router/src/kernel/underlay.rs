@@ -1,4 +1,4 @@
-//! What the host gives: its addresses and MTU, read; its forwarding settings, set.
+//! What the host gives: its addresses and MTU, read, and what is prepared on it before anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -7,10 +7,10 @@ use std::path::Path;
 use ipnet::{Ipv4Net, Ipv6Net};
 use meshwork_sys::capability::{self, Capability};
 use meshwork_sys::netlink::{InterfaceAddress, Netlink, RouteFilter, Scope};
-use meshwork_sys::{Result, sysctl, tun};
+use meshwork_sys::{Result, tun};
 
 use super::overlap::overlaps;
-use super::{GATEWAY4, POD_LINK_PREFIX, TUN_NAME, host_prefix, is_ours};
+use super::{GATEWAY4, POD_LINK_PREFIX, TUN_NAME, host_prefix, is_ours, settings};
 use crate::config::{ENCAPSULATION_BUDGET, SMALLEST_POD_MTU};
 
 /// MTU of an underlay that shows no address of its own: Ethernet's.
@@ -111,17 +111,16 @@ pub fn missing_capabilities() -> Result<Vec<String>> {
 /// # Errors
 /// What the kernel refuses.
 pub fn prepare(netlink: &mut Netlink) -> Result<()> {
-    sysctl::write("net.ipv4.ip_forward", "1")?;
-    loosen_reverse_path_filter()?;
-    if has_ipv6() {
-        keep_router_advertisements()?;
-        sysctl::write("net.ipv6.conf.all.forwarding", "1")?;
-    }
+    settings::of_host()?;
     if let Some(lo) = netlink.link("lo")? {
-        let gateway = InterfaceAddress { net: host_prefix(GATEWAY4.into()), scope: Scope::Host, nodad: false };
-        netlink.add_address(lo.index, &gateway)?;
+        netlink.add_address(lo.index, &gateway())?;
     }
     Ok(())
+}
+
+/// The pods' IPv4 gateway.
+pub(super) fn gateway() -> InterfaceAddress {
+    InterfaceAddress { net: host_prefix(GATEWAY4.into()), scope: Scope::Host, nodad: false }
 }
 
 /// Settings of the TUN that only exist once it does.
@@ -130,57 +129,10 @@ pub fn prepare(netlink: &mut Netlink) -> Result<()> {
 /// What the kernel refuses.
 pub fn prepare_tun(netlink: &mut Netlink) -> Result<()> {
     let Some(device) = netlink.link(TUN_NAME)? else { return Ok(()) };
-    distrust(TUN_NAME)?;
+    settings::of_device(TUN_NAME)?;
     netlink.set_offload_limits(device.index, tun::GSO_MAX_SIZE, tun::GSO_MAX_SEGMENTS)?;
     if has_ipv6() {
-        speak_ipv6(TUN_NAME)?;
         netlink.set_address_generation_none(device.index)?;
-    }
-    Ok(())
-}
-
-/// Hosts that switch IPv6 off do so for their own networks; the overlay is one of its own and has both families.
-///
-/// # Errors
-/// What the kernel refuses.
-pub fn speak_ipv6(name: &str) -> Result<()> {
-    sysctl::write(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")
-}
-
-/// Strict filtering drops packets that arrive on another path than the answer takes; loose keeps what protects hosts.
-fn loosen_reverse_path_filter() -> Result<()> {
-    if sysctl::read("net.ipv4.conf.all.rp_filter")?.trim() == "1" {
-        sysctl::write("net.ipv4.conf.all.rp_filter", "2")?;
-    }
-    Ok(())
-}
-
-/// A forwarding host ignores router advertisements unless told otherwise, and would lose its own default route. Only
-/// for interfaces of the underlay: those that are made later begin with what `default` says, pod links among them.
-fn keep_router_advertisements() -> Result<()> {
-    let Ok(interfaces) = std::fs::read_dir("/proc/sys/net/ipv6/conf") else { return Ok(()) };
-    for name in interfaces.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        let underlay = !["all", "default", "lo"].contains(&name.as_str()) && !is_ours(&name);
-        let key = format!("net/ipv6/conf/{name}/accept_ra");
-        if underlay && sysctl::read(&key).is_ok_and(|value| value.trim() == "1") {
-            sysctl::write(&key, "2")?;
-        }
-    }
-    Ok(())
-}
-
-/// Lets nobody behind an interface of the overlay move this host's routes or addresses: neither by router
-/// advertisements (RFC 4861, section 6.3.4) nor by redirects.
-///
-/// # Errors
-/// What the kernel refuses.
-pub fn distrust(name: &str) -> Result<()> {
-    sysctl::write(&format!("net/ipv4/conf/{name}/rp_filter"), "0")?;
-    sysctl::write(&format!("net/ipv4/conf/{name}/accept_redirects"), "0")?;
-    if has_ipv6() {
-        for setting in ["accept_ra", "autoconf", "accept_redirects"] {
-            sysctl::write(&format!("net/ipv6/conf/{name}/{setting}"), "0")?;
-        }
     }
     Ok(())
 }

@@ -112,7 +112,7 @@ impl Node {
     /// this node owns without doubt is still given.
     pub fn is_ready(&self, kernel: &KernelHealth, ipam: &IpamSummary) -> bool {
         let hands_out = matches!(ipam.state, IpamState::Ready | IpamState::Conflict);
-        kernel.in_place && hands_out && !self.own.is_empty()
+        kernel.usable && hands_out && !self.own.is_empty()
     }
 
     pub(super) fn reasons(&self, kernel: &KernelHealth, ipam: &IpamSummary) -> Vec<String> {

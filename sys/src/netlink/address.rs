@@ -26,7 +26,13 @@ impl Netlink {
         request.header.index = index;
         let operation = format!("list the addresses of interface {index}");
         let answers = self.list(RouteNetlinkMessage::GetAddress(request), &operation)?;
-        Ok(answers.iter().filter_map(|answer| read(answer, index)).collect())
+        Ok(answers.iter().filter_map(read).filter(|(of, _)| *of == index).map(|(_, address)| address).collect())
+    }
+
+    /// The addresses of all interfaces, by their indices.
+    pub fn all_addresses(&mut self) -> Result<Vec<(u32, InterfaceAddress)>> {
+        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        Ok(self.list(request, "list addresses")?.iter().filter_map(read).collect())
     }
 
     /// Gives an interface an address; one that it has already is fine.
@@ -60,11 +66,9 @@ fn message(index: u32, net: IpNet) -> AddressMessage {
     message
 }
 
-pub(super) fn read(answer: &RouteNetlinkMessage, index: u32) -> Option<InterfaceAddress> {
+/// An address with the index of its interface.
+pub(super) fn read(answer: &RouteNetlinkMessage) -> Option<(u32, InterfaceAddress)> {
     let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-    if message.header.index != index {
-        return None;
-    }
     let (mut local, mut other) = (None, None);
     let mut flags = AddressFlags::from_bits_retain(message.header.flags.bits().into());
     for attribute in &message.attributes {
@@ -75,9 +79,7 @@ pub(super) fn read(answer: &RouteNetlinkMessage, index: u32) -> Option<Interface
             _ => {}
         }
     }
-    Some(InterfaceAddress {
-        net: IpNet::new(local.or(other)?, message.header.prefix_len).ok()?,
-        scope: Scope::from_number(message.header.scope.into()),
-        nodad: flags.contains(AddressFlags::Nodad),
-    })
+    let net = IpNet::new(local.or(other)?, message.header.prefix_len).ok()?;
+    let scope = Scope::from_number(message.header.scope.into());
+    Some((message.header.index, InterfaceAddress { net, scope, nodad: flags.contains(AddressFlags::Nodad) }))
 }

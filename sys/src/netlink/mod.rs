@@ -28,7 +28,7 @@ pub use nexthop::Nexthop;
 pub use route::{Route, RouteFilter, RouteKind, RouteMtu};
 pub use socket::Netlink;
 pub use vxlan::Vxlan;
-pub use watch::{Changes, Watch, firewall_generation};
+pub use watch::{Changes, EVERY_INTERFACE, Watch, firewall_generation};
 
 /// How far an address or a route is valid. IPv6 knows it for addresses only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

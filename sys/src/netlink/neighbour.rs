@@ -33,15 +33,23 @@ pub struct Forwarding {
 impl Netlink {
     /// Permanent neighbours of an interface, in both families.
     pub fn neighbours(&mut self, index: u32) -> Result<Vec<Neighbour>> {
+        let all = self.all_neighbours()?.into_iter();
+        Ok(all.filter(|(of, _)| *of == index).map(|(_, neighbour)| neighbour).collect())
+    }
+
+    /// Permanent neighbours of all interfaces, by their indices, in both families.
+    pub fn all_neighbours(&mut self) -> Result<Vec<(u32, Neighbour)>> {
         let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let listed = self.entries(family, index, NeighbourFlags::empty(), "list neighbours")?;
-            found.extend(
-                listed
-                    .iter()
-                    .filter(|entry| entry.header.state == NeighbourState::Permanent)
-                    .filter_map(|entry| Some(Neighbour { address: destination(entry)?, mac: mac(entry)? })),
-            );
+            let mut request = NeighbourMessage::default();
+            request.header.family = family;
+            let listed = self.entries(request, NeighbourFlags::empty(), "list neighbours")?;
+            let permanent = listed.iter().filter(|entry| entry.header.state == NeighbourState::Permanent);
+            let read = |entry: &NeighbourMessage| {
+                let neighbour = Neighbour { address: destination(entry)?, mac: mac(entry)? };
+                Some((entry.header.ifindex, neighbour))
+            };
+            found.extend(permanent.filter_map(read));
         }
         Ok(found)
     }
@@ -66,9 +74,12 @@ impl Netlink {
 
     /// The forwarding table of a VXLAN device.
     pub fn forwardings(&mut self, index: u32) -> Result<Vec<Forwarding>> {
-        let listed = self.entries(AddressFamily::Bridge, index, NeighbourFlags::Own, "list a forwarding table")?;
+        let mut request = NeighbourMessage::default();
+        (request.header.family, request.header.ifindex) = (AddressFamily::Bridge, index);
+        let listed = self.entries(request, NeighbourFlags::Own, "list a forwarding table")?;
         Ok(listed
             .iter()
+            .filter(|entry| entry.header.ifindex == index)
             .filter_map(|entry| Some(Forwarding { mac: mac(entry)?, remote: destination(entry)? }))
             .collect())
     }
@@ -92,26 +103,16 @@ impl Netlink {
     /// Filtered here as well: kernels differ in which filters of a listing they obey.
     fn entries(
         &mut self,
-        family: AddressFamily,
-        index: u32,
+        request: NeighbourMessage,
         flags: NeighbourFlags,
         operation: &str,
     ) -> Result<Vec<NeighbourMessage>> {
-        let mut request = NeighbourMessage::default();
-        request.header.family = family;
-        if family == AddressFamily::Bridge {
-            request.header.ifindex = index;
-        }
         let answers = self.list(RouteNetlinkMessage::GetNeighbour(request), operation)?;
-        let of_interface = |answer: RouteNetlinkMessage| match answer {
-            RouteNetlinkMessage::NewNeighbour(entry)
-                if entry.header.ifindex == index && entry.header.flags.contains(flags) =>
-            {
-                Some(entry)
-            }
+        let entry = |answer: RouteNetlinkMessage| match answer {
+            RouteNetlinkMessage::NewNeighbour(entry) if entry.header.flags.contains(flags) => Some(entry),
             _ => None,
         };
-        Ok(answers.into_iter().filter_map(of_interface).collect())
+        Ok(answers.into_iter().filter_map(entry).collect())
     }
 }
 

@@ -157,11 +157,21 @@ fn open() -> io::Result<Socket> {
 
 fn set_timeout(socket: &Socket, timeout: Duration) -> io::Result<()> {
     let timeout = libc::timeval { tv_sec: timeout.as_secs() as _, tv_usec: 0 };
-    let length = size_of_val(&timeout) as libc::socklen_t;
-    // SAFETY: the option's value is a timeval that lives through the call, and its size is given.
-    let code = unsafe {
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVTIMEO, (&raw const timeout).cast(), length)
-    };
+    set_option(socket, libc::SO_RCVTIMEO, timeout)
+}
+
+/// Lets the kernel hold so many bytes for us while we do something else, whatever the machine's limit. Where that takes
+/// a right which we lack, the limit holds.
+pub(super) fn set_receive_buffer(socket: &Socket, bytes: libc::c_int) -> io::Result<()> {
+    set_option(socket, libc::SO_RCVBUFFORCE, bytes).or_else(|_| set_option(socket, libc::SO_RCVBUF, bytes))
+}
+
+/// Only for options whose value is a plain `T`.
+fn set_option<T: Copy>(socket: &Socket, option: libc::c_int, value: T) -> io::Result<()> {
+    let length = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the option's value lives through the call, and its size is given.
+    let code =
+        unsafe { libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const value).cast(), length) };
     match code {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

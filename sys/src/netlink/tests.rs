@@ -21,7 +21,7 @@ fn read_all(datagram: &[u8]) {
     let mut answers = Answers::<RouteNetlinkMessage>::default();
     let _ = read_datagram(datagram, SEQUENCE, "list", &mut answers);
     for answer in &answers.messages {
-        let _ = (link::read(answer), address::read(answer, 2), route::read(answer));
+        let _ = (link::read(answer), address::read(answer), route::read(answer));
     }
     let mut answers = Answers::<NexthopMessage>::default();
     let _ = read_datagram(datagram, SEQUENCE, "list", &mut answers);

@@ -4,6 +4,7 @@
 //! everything may have changed. Notices of our own changes come too; those of the firewall carry the number of their
 //! transaction, by which they are told apart.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -12,11 +13,16 @@ use netlink_packet_core::{NLM_F_REQUEST, NlasIterator};
 use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::{Socket, SocketAddr};
 
+use super::socket::set_receive_buffer;
 use crate::wake::{Ready, Wake};
 use crate::{Error, Result};
 
-/// `RTNLGRP_*` of `linux/rtnetlink.h`: links, neighbours, addresses and routes of both families, nexthop objects.
-const ROUTE_GROUPS: [u32; 7] = [1, 3, 5, 7, 9, 11, 32];
+/// `RTNLGRP_*` of `linux/rtnetlink.h`: links, neighbours, addresses and routes of both families, nexthop objects, and
+/// what `net.ipv4.conf` and `net.ipv6.conf` say of forwarding and filtering.
+const ROUTE_GROUPS: [u32; 9] = [1, 3, 5, 7, 9, 11, 24, 25, 32];
+/// `RTM_NEWNETCONF`, and its attribute that names the interface.
+const NEW_SETTING: u16 = 80;
+const SETTING_INTERFACE: u16 = 1;
 /// `NFNLGRP_NFTABLES` of `linux/netfilter/nfnetlink.h`.
 const FIREWALL_GROUP: u32 = 7;
 /// `NFNL_SUBSYS_NFTABLES`, the upper byte of a message's type.
@@ -29,17 +35,24 @@ const NEW_GENERATION: u16 = 15;
 const GET_GENERATION: u16 = 16;
 /// `NFTA_GEN_ID`.
 const GENERATION_ID: u16 = 1;
-/// `struct nlmsghdr` and `struct nfgenmsg`.
+/// `struct nlmsghdr`, and `struct nfgenmsg` or `struct netconfmsg` behind it.
 const MESSAGE_HEADER: usize = 16;
-const FIREWALL_HEADER: usize = 4;
+const FAMILY_HEADER: usize = 4;
+/// Bytes of notices that the kernel holds for us: those of one transaction that writes a table of thousands of elements.
+const HELD_NOTICES: libc::c_int = 8 * 1024 * 1024;
 /// Larger than what the kernel puts into one notice.
 const DATAGRAM_LIMIT: usize = 64 * 1024;
+
+/// Stands for every interface (`NETCONFA_IFINDEX_ALL`).
+pub const EVERY_INTERFACE: i32 = -1;
 
 /// What has changed since the last look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Changes {
     /// Something about links, addresses, routes, nexthop objects or neighbours.
     pub routing: bool,
+    /// Interfaces with other settings below `/proc/sys/net`, [`EVERY_INTERFACE`] for those of all.
+    pub settings: BTreeSet<i32>,
     /// Generations of the firewall that touched the watched table.
     pub firewall: Vec<u32>,
     /// Notices of the firewall were lost: any generation may have touched it.
@@ -69,7 +82,10 @@ impl Watch {
     /// Reads all notices that wait, without waiting for more.
     pub fn changes(&mut self) -> Result<Changes> {
         let mut changes = Changes::default();
-        drain(&self.routing, &mut self.buffer, |_| changes.routing = true)?;
+        drain(&self.routing, &mut self.buffer, |datagram| {
+            changes.routing = true;
+            changes.settings.extend(datagram.map_or(Some(EVERY_INTERFACE), changed_setting));
+        })?;
         let (table, touched) = (self.table.as_bytes(), &mut self.touched);
         drain(&self.firewall, &mut self.buffer, |datagram| match datagram {
             Some(datagram) => changes.firewall.extend(generations(datagram, table, touched)),
@@ -89,6 +105,7 @@ fn join(protocol: isize, groups: &[u32]) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket.set_non_blocking(true)?;
+    set_receive_buffer(&socket, HELD_NOTICES)?;
     for group in groups {
         socket.add_membership(*group)?;
     }
@@ -109,6 +126,12 @@ fn drain(socket: &Socket, buffer: &mut [u8], mut note: impl FnMut(Option<&[u8]>)
             Err(source) => return Err(Error::refused("read what changed", source)),
         }
     }
+}
+
+/// The interface whose settings changed, if a datagram tells of any: each such message comes alone.
+fn changed_setting(datagram: &[u8]) -> Option<i32> {
+    let message = Message::read(datagram).filter(|message| message.kind == NEW_SETTING)?;
+    Some(i32::from_ne_bytes(message.attribute(SETTING_INTERFACE)?.as_slice().try_into().ok()?))
 }
 
 /// Generations, among the messages of a datagram, that touched the table `name`.
@@ -139,7 +162,7 @@ impl<'a> Message<'a> {
     }
 
     fn attribute(&self, kind: u16) -> Option<Vec<u8>> {
-        let attributes = self.bytes.get(MESSAGE_HEADER + FIREWALL_HEADER..)?;
+        let attributes = self.bytes.get(MESSAGE_HEADER + FAMILY_HEADER..)?;
         let mut attributes = NlasIterator::new(attributes).map_while(|attribute| attribute.ok());
         attributes.find(|attribute| attribute.kind() == kind).map(|attribute| attribute.value().to_vec())
     }
@@ -176,7 +199,7 @@ pub fn firewall_generation() -> Result<u32> {
 }
 
 fn generation_request() -> Vec<u8> {
-    let length = (MESSAGE_HEADER + FIREWALL_HEADER) as u32;
+    let length = (MESSAGE_HEADER + FAMILY_HEADER) as u32;
     let kind = FIREWALL_SUBSYSTEM << 8 | GET_GENERATION;
     let mut request = [length.to_ne_bytes().as_slice(), &kind.to_ne_bytes(), &NLM_F_REQUEST.to_ne_bytes()].concat();
     request.resize(length as usize, 0);
@@ -190,7 +213,7 @@ mod tests {
 
     fn message(kind: u16, attribute: &[u8]) -> Vec<u8> {
         let value: Vec<u8> = [&(4 + attribute.len() as u16).to_ne_bytes()[..], &[1, 0], attribute].concat();
-        let length = (MESSAGE_HEADER + FIREWALL_HEADER + value.len()) as u32;
+        let length = (MESSAGE_HEADER + FAMILY_HEADER + value.len()) as u32;
         let kind = FIREWALL_SUBSYSTEM << 8 | kind;
         let mut bytes: Vec<u8> = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 14], &value].concat();
         bytes.resize(bytes.len().next_multiple_of(4), 0);
