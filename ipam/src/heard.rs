@@ -115,6 +115,12 @@ impl Heard {
         changed
     }
 
+    /// Whether a peer says that it owns anything, rightly or not.
+    pub(crate) fn claims_space(&self, peer: PeerId) -> bool {
+        let entries = self.origins.get(&peer).map(|origin| &origin.entries);
+        entries.is_some_and(|entries| entries.values().any(|(part, _)| part.owner == peer))
+    }
+
     /// Sound entries by which `peer` was given something, with their writers.
     pub(crate) fn gifts_to(&self, peer: PeerId) -> impl Iterator<Item = (PeerId, Ipv4Net, &RingPart)> {
         self.origins.iter().flat_map(move |(writer, origin)| {

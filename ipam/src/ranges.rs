@@ -1,8 +1,8 @@
 //! Members whose ranges overlap this node's without being the same: both would hand out the same addresses from what each
 //! takes for its own.
 //!
-//! A node that owns nothing yet stays out: it neither seeds nor asks while such a member can be reached. One that owns
-//! space keeps it and says so; what others own outside its range is left out entry by entry (see [`crate::heard`]).
+//! A node that owns nothing yet stays out: it neither seeds nor asks while such a member that owns space can be reached.
+//! One that owns space keeps it and says so, and one that is wrong and owns nothing keeps nobody out; what others own outside its range is left out entry by entry (see [`crate::heard`]).
 
 use ipnet::IpNet;
 use meshwork_wire::PeerId;
@@ -31,7 +31,8 @@ fn misfit<'a>(ours: Ranges, members: impl IntoIterator<Item = (&'a PeerId, &'a R
 impl Ipam {
     /// Whether this node has to stay out of the ring.
     pub(crate) fn stays_out(&self) -> bool {
-        self.owned() == 0 && self.misfit().is_some()
+        let owners = self.ranges.iter().filter(|(peer, _)| self.heard.claims_space(**peer));
+        self.owned() == 0 && misfit(self.own_ranges(), owners).is_some()
     }
 
     /// Whether a member is known to share out the same range.
@@ -40,7 +41,11 @@ impl Ipam {
     }
 
     fn misfit(&self) -> Option<Misfit> {
-        misfit(Ranges { v4: self.config.range4, v6: self.config.range6 }, &self.ranges)
+        misfit(self.own_ranges(), &self.ranges)
+    }
+
+    fn own_ranges(&self) -> Ranges {
+        Ranges { v4: self.config.range4, v6: self.config.range6 }
     }
 
     pub(crate) fn misfit_reason(&self) -> Option<String> {

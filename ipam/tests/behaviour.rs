@@ -15,8 +15,8 @@ use meshwork_ipam::{
     Config, Effect, Init, Input, Ipam, Lease, LeaseRequest, NODE_SANDBOX, Origin, RestoreError, Snapshot, StatusState,
     node_prefix6,
 };
-use meshwork_wire::record::Ranges;
-use meshwork_wire::{Incarnation, PeerId};
+use meshwork_wire::record::{Ranges, RingPart};
+use meshwork_wire::{Incarnation, PeerId, Version};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -184,13 +184,21 @@ fn a_new_node_stays_out_while_a_member_has_an_overlapping_range() {
     let mut lone = Lone::new("10.0.0.0/24", Init::Seed);
     let settled = lone.ask("settled", None).unwrap();
     let mut new = Lone::new("10.0.0.0/24", Init::Auto { has_peers: false });
+    let owns = |peer: PeerId, range: &str| {
+        let version = Version { incarnation: Incarnation(1), counter: 1 };
+        let part = RingPart { ring: [9; 16], epoch: 0, version, owner: peer, gift: None };
+        Input::RingEntries { origin: peer, parts: vec![(range.parse().unwrap(), part)] }
+    };
     let met = |range: &str| {
         let peer = PeerId([9; 16]);
         let ranges = Ranges { v4: range.parse().unwrap(), v6: "fd4d:6573:6877::/48".parse().unwrap() };
         let (free_hints, keys) = (BTreeMap::new(), BTreeMap::new());
         Input::Peers { alive: BTreeSet::from([peer]), free_hints, keys, ranges: BTreeMap::from([(peer, ranges)]) }
     };
+    // One that is wrong and owns nothing keeps nobody out.
     new.input(met("10.0.0.0/16"));
+    assert_eq!(new.ipam.status().state, StatusState::Conflict);
+    new.input(owns(PeerId([9; 16]), "10.0.0.0/16"));
     new.now += MINUTE;
     assert_eq!(new.ask("a", None), Err("waits"));
     let status = new.ipam.status();

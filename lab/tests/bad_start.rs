@@ -92,6 +92,34 @@ fn a_network_of_the_host_within_the_range_is_named_and_left_alone() {
 }
 
 #[test]
+fn a_name_server_of_the_host_within_the_range_is_named() {
+    let lab = host("badresolver", &[]);
+    let file = lab.host(1).directory().join("resolv.conf");
+    fs::write(&file, "nameserver 10.32.7.53\n").unwrap();
+    let shown = format!("mount --bind {} /etc/resolv.conf && exec \"$@\"", file.display());
+    let line = ["unshare", "--mount", "sh", "-c", &shown, "sh"].map(OsString::from);
+    let line = line.into_iter().chain(lab.host(1).daemon_line());
+    let said = lab.host(1).namespace().output(limited(line)).unwrap();
+    assert_eq!(said.status.code(), Some(USAGE), "{}", text(&said));
+    for word in ["10.32.0.0/12", "name server 10.32.7.53", "--ipam-range"] {
+        assert!(text(&said).contains(word), "{word:?} in: {}", text(&said));
+    }
+    nothing_left(lab.host(1));
+}
+
+#[test]
+fn one_of_several_ways_into_the_range_is_enough() {
+    let lab = host("badways", &[]);
+    let ways = ["nexthop", "via", "198.18.0.5", "dev", "eth0"];
+    let line = ["ip", "route", "add", "10.40.0.0/16"].into_iter().chain(ways).chain(ways);
+    lab.host(1).exec(line).unwrap();
+    let said = run(lab.host(1), &[]);
+    assert_eq!(said.status.code(), Some(USAGE), "{}", text(&said));
+    assert!(text(&said).contains("10.40.0.0/16") && text(&said).contains("--ipam-range"), "{}", text(&said));
+    nothing_left(lab.host(1));
+}
+
+#[test]
 fn a_port_in_use_is_named() {
     let lab = host("badport", &[]);
     let namespace = lab.host(1).namespace();

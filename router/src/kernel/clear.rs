@@ -3,7 +3,7 @@
 //!
 //! Neither device learns, floods or asks: a peer's Ethernet address and gateways follow from its id, so everything is
 //! known beforehand. The devices exist only on nodes that allow clear at all. After a restart, what an earlier run left
-//! is kept until the mesh is known again ([`Clear::inherits`]), so that traffic does not notice the restart.
+//! is kept for each peer until it is known again ([`Clear::inherited`]), so that traffic does not notice the restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -33,8 +33,8 @@ pub struct Clear {
     pub pairs: BTreeSet<(IpAddr, IpAddr)>,
     /// Peers whose path is being proven or in use.
     pub peers: BTreeMap<PeerId, ClearPeer>,
-    /// What an earlier run left for peers that are not known yet stays.
-    pub inherits: bool,
+    /// What an earlier run left for peers that are not known yet, by Ethernet address.
+    pub inherited: BTreeMap<[u8; 6], Inherited>,
 }
 
 /// The clear path to one peer.
@@ -78,6 +78,12 @@ impl ClearLinks {
 }
 
 impl ClearPeer {
+    /// A peer that packets of an earlier run still go to.
+    #[must_use]
+    pub fn inherited(mac: [u8; 6], Inherited { remote, gateway4 }: Inherited) -> Self {
+        Self { remote, mac, gateway4, proven: true }
+    }
+
     /// The gateway of a peer's IPv6 prefixes: link-local, from its Ethernet address (RFC 4291, appendix A).
     #[must_use]
     pub fn gateway6(&self) -> Ipv6Addr {
@@ -95,10 +101,21 @@ impl ClearPeer {
         Some((devices.towards(self.remote).filter(|_| self.proven)?, gateway))
     }
 
+    fn is_behind(&self, gateway: IpAddr) -> bool {
+        self.gateway4.is_some_and(|own| gateway == own) || gateway == self.gateway6()
+    }
+
     fn neighbours(&self) -> impl Iterator<Item = Neighbour> {
         let v6 = underlay::has_ipv6().then(|| self.gateway6().into());
         let gateways = self.gateway4.map(IpAddr::from).into_iter().chain(v6);
         gateways.map(|address| Neighbour { address, mac: self.mac })
+    }
+}
+
+impl Clear {
+    /// Whether a gateway is that of a peer which an earlier run left.
+    pub(super) fn inherits(&self, gateway: IpAddr) -> bool {
+        self.inherited.iter().any(|(mac, left)| ClearPeer::inherited(*mac, *left).is_behind(gateway))
     }
 }
 
@@ -237,7 +254,7 @@ pub(super) fn open(netlink: &mut Netlink, devices: ClearLinks, clear: &Clear, me
 
 /// Takes away what leads to nobody any more. Comes after the routes.
 pub(super) fn close(netlink: &mut Netlink, devices: ClearLinks, clear: &Clear, mended: &mut Mended) -> Result<()> {
-    for index in devices.iter().filter(|_| !clear.inherits) {
+    for index in devices.iter() {
         let (forwardings, neighbours) = wanted(devices, index, clear);
         for forwarding in netlink.forwardings(index)?.iter().filter(|entry| !forwardings.contains(entry)) {
             netlink.delete_forwarding(index, forwarding)?;
@@ -252,7 +269,9 @@ pub(super) fn close(netlink: &mut Netlink, devices: ClearLinks, clear: &Clear, m
 }
 
 fn wanted(devices: ClearLinks, index: u32, clear: &Clear) -> (BTreeSet<Forwarding>, BTreeSet<Neighbour>) {
-    let here = || clear.peers.values().filter(|peer| devices.towards(peer.remote) == Some(index));
+    let left = clear.inherited.iter().map(|(mac, left)| ClearPeer::inherited(*mac, *left));
+    let here: Vec<_> = clear.peers.values().cloned().chain(left).collect();
+    let here = || here.iter().filter(|peer| devices.towards(peer.remote) == Some(index));
     let forwardings = here().map(|peer| Forwarding { mac: peer.mac, remote: peer.remote }).collect();
     (forwardings, here().flat_map(ClearPeer::neighbours).collect())
 }

@@ -237,7 +237,7 @@ mod tests {
             mac: [2, 0, 0, 0, 0, 9],
             pairs: BTreeSet::new(),
             peers: BTreeMap::from([(PEER, peer(proven))]),
-            inherits: false,
+            inherited: BTreeMap::new(),
         };
         let devices = ClearLinks { v4: Some(7), v6: None };
         let routing = |clear, devices| Overlay { clear, ..overlay() }.routing(5, &BTreeMap::new(), devices);

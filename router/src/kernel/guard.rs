@@ -76,16 +76,14 @@ const CLEAR4: &str = "clear4";
 const CLEAR6: &str = "clear6";
 
 /// Declarations that survive a re-application: adding what exists changes nothing.
-fn declare(script: &mut String, keeps_pairs: bool) {
+fn declare(script: &mut String) {
     line(script, &format!("add table {TABLE}"));
     for counter in [CLEAR_BLOCKED, CLEAR_REFUSED, WRONG_SOURCE, HIDDEN] {
         line(script, &format!("add counter {TABLE} {counter}"));
     }
     for (set, kind) in SETS {
         line(script, &format!("add set {TABLE} {set} {{ {kind} }}"));
-        if !(keeps_pairs && [CLEAR4, CLEAR6].contains(&set)) {
-            line(script, &format!("flush set {TABLE} {set}"));
-        }
+        line(script, &format!("flush set {TABLE} {set}"));
     }
     for (chain, hook) in CHAINS {
         let hook = if hook.is_empty() { String::new() } else { format!(" {{ {hook}; }}") };
@@ -99,7 +97,7 @@ fn declare(script: &mut String, keeps_pairs: bool) {
 pub fn script(overlay: &Overlay) -> String {
     let mut script = String::new();
     let clear = overlay.clear.as_ref();
-    declare(&mut script, clear.is_some_and(|clear| clear.inherits));
+    declare(&mut script);
     element(&mut script, "overlay4", &[overlay.range4.to_string()]);
     element(&mut script, "overlay6", &[overlay.range6.to_string()]);
     let local = |is_v4: bool| {
@@ -151,13 +149,16 @@ impl Inside {
 }
 
 /// Tunnel packets pass only between addresses for which clear is allowed, and out of the tunnel comes only what another
-/// node may send to this one.
+/// node may send to this one. The kernel's end of the tunnel takes whatever comes to its port, broadcast and multicast
+/// too, and out of another tunnel. What a host's own processes send is the host's word: the kernel keeps the sender's
+/// socket on what it encapsulates, so that the two cannot be told apart.
 fn clear_path(script: &mut String, clear: &Clear) {
     let drop = format!("counter name {CLEAR_REFUSED} drop");
     let tunnel = format!("udp dport {}", clear.port);
     rule(script, "sources", &format!("iifname {{ {VXLAN_NAME:?}, {VXLAN6_NAME:?} }} goto {CLEAR_INSIDE}"));
-    rule(script, "sources", &format!("{tunnel} fib daddr type local goto {CLEAR_OUTSIDE}"));
+    rule(script, "sources", &format!("{tunnel} fib daddr type != unicast goto {CLEAR_OUTSIDE}"));
     rule(script, "clear", &format!("{tunnel} goto {CLEAR_OUTSIDE}"));
+    rule(script, CLEAR_INSIDE, &format!("{tunnel} fib daddr type != unicast {drop}"));
     for (family, is_v4, set) in [("ip", true, CLEAR4), ("ip6", false, CLEAR6)] {
         let pairs = clear.pairs.iter().filter(|(our, _)| our.is_ipv4() == is_v4);
         let both_ways = pairs.flat_map(|(our, their)| [format!("{our} . {their}"), format!("{their} . {our}")]);
@@ -180,7 +181,12 @@ fn pod_sources(script: &mut String, clear: Option<&Clear>) {
     rule(script, POD_SOURCES, &format!("icmpv6 type {{ nd-router-advert, nd-redirect }} {drop}"));
     if let Some(clear) = clear {
         let refused = format!("counter name {CLEAR_REFUSED} drop");
-        rule(script, POD_SOURCES, &format!("udp dport {} fib daddr type local {refused}", clear.port));
+        let tunnel = format!("udp dport {}", clear.port);
+        rule(script, POD_SOURCES, &format!("{tunnel} fib daddr type local {refused}"));
+        // It would leave under the host's address, which others take for the host's own word.
+        for (selector, family, _) in families("daddr") {
+            rule(script, POD_SOURCES, &format!("{tunnel} {selector} != @overlay{family} {refused}"));
+        }
     }
 }
 
@@ -220,6 +226,10 @@ fn sources(script: &mut String, overlay: &Overlay, inside: &Inside) {
         // Only where it is needed: not every kernel has the module that looks up routes.
         if overlay.unlinked.iter().any(of_family) {
             rule(script, "sources", &format!("{selector} @unlinked{family} fib saddr . iif oif missing {drop}"));
+        }
+        if let Some(clear) = &overlay.clear {
+            let refused = format!("counter name {CLEAR_REFUSED} drop");
+            rule(script, "sources", &format!("{selector} @unlinked{family} udp dport {} {refused}", clear.port));
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn overlaps(
         let addresses = addresses.iter().filter(|(address, _)| range.contains(address));
         found.extend(addresses.map(|(address, link)| format!("{range} holds this host's address {address} on {link}")));
         let resolvers = resolvers(resolv_conf).filter(|resolver| range.contains(resolver) && !is_own(range, *resolver));
-        found.extend(resolvers.map(|resolver| format!("{range} holds the name server {resolver} of /etc/resolv.conf")));
+        found.extend(resolvers.map(|resolver| format!("{range} holds this host's name server {resolver}")));
     }
     found
 }
@@ -101,7 +101,7 @@ mod tests {
             said,
             [
                 "10.32.0.0/12 holds this host's address 10.34.0.9 on eth1",
-                "10.32.0.0/12 holds the name server 10.33.0.53 of /etc/resolv.conf"
+                "10.32.0.0/12 holds this host's name server 10.33.0.53"
             ]
         );
     }

@@ -51,7 +51,8 @@ pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay, settings: &BTr
     }
     let desired = overlay.routing(tun.index, &pod_links(&links), devices);
     let kept = |nexthop: &Nexthop| {
-        wanted.is_some_and(|clear| clear.inherits) && nexthop.output.is_some_and(|output| devices.contains(output))
+        let inherited = |gateway| wanted.is_some_and(|clear| clear.inherits(gateway));
+        nexthop.gateway.is_some_and(inherited) && nexthop.output.is_some_and(|output| devices.contains(output))
     };
     let refused = routing(netlink, &desired, kept, &mut mended)?;
     if let Some(wanted) = wanted {

@@ -17,7 +17,7 @@ use crate::config::{ENCAPSULATION_BUDGET, SMALLEST_POD_MTU};
 const USUAL_MTU: u32 = 1500;
 
 /// Name servers of the host (resolv.conf(5)).
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
 /// The host as seen from the overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Underlay {
         let addresses = addresses.into_iter().map(|(_, _, address)| address).collect();
         let routes = netlink.routes(RouteFilter::default())?;
         // A host without the file has no name servers to lose.
-        let resolv_conf = std::fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+        let resolv_conf = RESOLV_CONF.map(|file| std::fs::read_to_string(file).unwrap_or_default()).join("\n");
         let overlaps = overlaps([range4.into(), range6.into()], &routes, &names, &within, &resolv_conf);
         Ok(Self { addresses, mtu: mtu.unwrap_or(USUAL_MTU), misnamed, overlaps })
     }

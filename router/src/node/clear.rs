@@ -61,14 +61,17 @@ pub(super) struct ClearPath {
 }
 
 impl ClearPath {
-    /// Opens what is needed, if this node allows clear at all, and hands frames to `frames`.
+    /// Opens what is needed, if this node allows clear at all, and hands frames to `frames`. Of what the run before left,
+    /// that is kept which this one may still allow.
     pub(super) fn start(
-        encryption: Encryption,
+        (encryption, trusted): (Encryption, &[IpNet]),
         secrets: &Secrets,
         inherited: BTreeMap<[u8; 6], Inherited>,
         now: Instant,
     ) -> (Self, mpsc::Receiver<Frame>) {
         let (sender, frames) = mpsc::channel(WAITING_FRAMES);
+        let inherited: BTreeMap<_, _> =
+            inherited.into_iter().filter(|(_, left)| may_allow(encryption, trusted, left.remote)).collect();
         let wanted = (encryption != Encryption::Required).then_some(sender);
         let socket = wanted.and_then(|sender| {
             let opened = ProbeSocket::open(sender);
@@ -179,7 +182,8 @@ impl Node {
         let ours = Side { encryption: self.parts.config.encryption, terms: &terms };
         let mut wanted = BTreeMap::new();
         self.clear.pairs.clear();
-        for member in self.gossip.members().filter(|member| member.state != MemberState::Dead) {
+        // The dead as well: what the kernels of both sides carry goes on when the daemons do not.
+        for member in self.gossip.members() {
             let Some(record) = records.get(&member.id) else { continue };
             let pairs = allowed(ours, Side { encryption: record.encryption, terms: &record.clear });
             let candidates = self.candidates(member.id, &pairs);
@@ -188,11 +192,21 @@ impl Node {
             }
             self.clear.pairs.extend(pairs);
         }
-        let inherited = if now < self.clear.inherits_until { self.clear.inherited.clone() } else { BTreeMap::new() };
+        let inherited = self.clear.inherited.clone();
+        let known: Vec<_> = records.iter().filter(|(peer, record)| self.is_known(**peer, record, &wanted)).collect();
+        for (peer, _) in known {
+            self.clear.inherited.remove(&mac_of(*peer));
+        }
         self.clear.paths.configure(wanted, |peer| inherited.get(&mac_of(peer)).map(|peer| peer.remote), now);
         if self.clear.paths.take_changed() {
             self.stale.overlay();
         }
+    }
+
+    /// Whether what the run before left for a peer is of no more use: clear is no longer allowed with it, or all that
+    /// leads to it is known again.
+    fn is_known(&self, peer: PeerId, record: &PeerRecord, wanted: &BTreeMap<PeerId, Vec<IpAddr>>) -> bool {
+        !wanted.contains_key(&peer) || self.gateway4(peer, record).is_some()
     }
 
     /// Addresses of a peer to try, the one of its control link first: it is known to work.
@@ -304,7 +318,7 @@ impl Node {
     }
 
     /// What the clear path needs of the kernel; nothing where this node allows none.
-    pub(super) fn clear_overlay(&self, now: Instant) -> Option<devices::Clear> {
+    pub(super) fn clear_overlay(&self) -> Option<devices::Clear> {
         let config = &self.parts.config;
         if config.encryption == Encryption::Required {
             return None;
@@ -319,19 +333,22 @@ impl Node {
                     ClearPeer { remote: standing.remote, mac, gateway4, proven: standing.proven }
                 }
                 // It is a member, but what it allows is not known yet.
-                (None, Some(Inherited { remote, gateway4 })) => {
-                    ClearPeer { remote: *remote, mac, gateway4: *gateway4, proven: true }
-                }
+                (None, Some(left)) => ClearPeer::inherited(mac, *left),
                 (None, None) => return None,
             };
             Some((member.id, peer))
         });
+        let ours = &self.parts.underlay.addresses;
+        let left = self.clear.inherited.values().map(|left| left.remote);
+        let left = left.flat_map(|their| {
+            ours.iter().filter(move |our| our.is_ipv4() == their.is_ipv4()).map(move |our| (*our, their))
+        });
         Some(devices::Clear {
             port: config.vxlan_port,
             mac: mac_of(self.parts.identity.peer_id()),
-            pairs: self.clear.pairs.clone(),
+            pairs: self.clear.pairs.iter().copied().chain(left).collect(),
             peers: distinct(peers),
-            inherits: now < self.clear.inherits_until,
+            inherited: self.clear.inherited.clone(),
         })
     }
 
@@ -347,6 +364,15 @@ impl Node {
 fn distinct(peers: impl Iterator<Item = (PeerId, ClearPeer)>) -> BTreeMap<PeerId, ClearPeer> {
     let mut taken = BTreeSet::new();
     peers.filter(|(_, peer)| taken.insert(peer.mac)).collect()
+}
+
+/// Whether this side's terms allow clear with an address, whatever the other side's.
+fn may_allow(encryption: Encryption, trusted: &[IpNet], remote: IpAddr) -> bool {
+    match encryption {
+        Encryption::Required => false,
+        Encryption::Trusted => trusted.iter().any(|subnet| subnet.contains(&remote)),
+        Encryption::Off => true,
+    }
 }
 
 fn random() -> u64 {

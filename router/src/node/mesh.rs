@@ -423,7 +423,7 @@ impl Node {
             unmasqueraded: unmasqueraded.flat_map(|lease| lease.pod.addresses.iter().copied()).collect(),
             exposed: self.exposed,
             mtu: self.parts.mtu,
-            clear: self.clear_overlay(now),
+            clear: self.clear_overlay(),
         })
     }
 }

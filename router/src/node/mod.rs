@@ -238,7 +238,8 @@ impl Node {
             tracing::warn!(%error, "clear paths of the run before are proven anew");
             BTreeMap::new()
         });
-        let (clear, frames) = clear::ClearPath::start(parts.config.encryption, &parts.secrets, inherited, now);
+        let (clear, frames) =
+            clear::ClearPath::start((parts.config.encryption, &parts.config.trusted), &parts.secrets, inherited, now);
         let mut node = Self {
             started: now,
             clear,

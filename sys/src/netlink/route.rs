@@ -222,16 +222,10 @@ pub(super) fn read(answer: &RouteNetlinkMessage) -> Option<Route> {
             RouteAttribute::NhId(id) => route.nexthop = Some(*id),
             RouteAttribute::Metrics(metrics) => route.mtu = mtu(metrics),
             RouteAttribute::Table(number) => table = *number,
-            // With a nexthop object that is a group, its members are listed too.
-            RouteAttribute::MultiPath(_) if !names_nexthop(message) => return None,
             _ => {}
         }
     }
     (table == u32::from(RouteHeader::RT_TABLE_MAIN)).then(|| route.canonical())
-}
-
-fn names_nexthop(message: &RouteMessage) -> bool {
-    message.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::NhId(_)))
 }
 
 /// The destination; a default route is listed without one.
