@@ -258,7 +258,7 @@ impl Node {
             self.refresh_clear(now);
         }
         if stale.peers || std::mem::take(&mut self.stale.overlay) || stale.overlay {
-            self.parts.kernel.apply(self.overlay(now));
+            self.parts.kernel.apply(self.overlay());
         }
     }
 
@@ -402,7 +402,7 @@ impl Node {
         parts.chain([v6]).collect()
     }
 
-    pub(super) fn overlay(&self, now: Instant) -> Arc<Overlay> {
+    pub(super) fn overlay(&self) -> Arc<Overlay> {
         let me = self.parts.identity.peer_id();
         let own4 = self.own.iter().find_map(|own| if let IpAddr::V4(own) = own { Some(*own) } else { None });
         let own6 = self.own.iter().find_map(|own| if let IpAddr::V6(own) = own { Some(*own) } else { None });

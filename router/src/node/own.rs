@@ -53,7 +53,7 @@ impl Node {
     /// kernel in the order in which their states were computed.
     pub fn confirm(&mut self, link: &str) -> impl Future<Output = Result<(), KernelError>> + use<> {
         self.confirmed.insert(link.to_owned());
-        self.parts.kernel.route_pod(link.to_owned(), self.overlay(Instant::now()))
+        self.parts.kernel.route_pod(link.to_owned(), self.overlay())
     }
 
     /// The kernel routes a link that was confirmed.
@@ -98,7 +98,7 @@ impl Node {
             };
             self.chronicle.record(happening, &self.parts.config.nickname, reason);
         }
-        (self.own.clone(), self.parts.kernel.put(self.overlay(Instant::now())))
+        (self.own.clone(), self.parts.kernel.put(self.overlay()))
     }
 
     /// Adds a target.
