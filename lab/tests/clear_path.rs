@@ -181,35 +181,40 @@ fn withdrawn_permission_takes_the_path_and_the_device_away() {
     assert_eq!(lab.host(1).get::<Status>("/v1/status").unwrap().encryption, "required");
 }
 
-/// One node after the other takes to the stricter setting and back, while pods talk: what two nodes send each other is
-/// clear exactly while both allow it, and pods always reach each other once the restarted node is ready.
+/// Ways to say what a node allows; two nodes talk in clear where both say the same and it is not `required`.
+const REQUIRED: &[&str] = &["--encryption", "required"];
+const TRUSTED: &[&str] = &["--encryption", "trusted", "--trusted-subnet", "198.18.0.0/16,fd00:6c61:62::/48"];
+
+/// One node after the other takes to another setting, while pods talk: what two nodes send each other is clear exactly
+/// while both allow it, and pods always reach each other once the restarted node is ready.
 #[test]
 fn encryption_is_changed_on_a_living_mesh_node_by_node() {
     let lab = Lab::build("clearroll").unwrap().hosts(3);
     let lab = [1, 2, 3].into_iter().fold(lab, |lab, host| lab.environment(host, "MESHD_ENCRYPTION", "off"));
     let lab = lab.up().unwrap();
     let pods: Vec<Pod> = lab.hosts().iter().map(|host| host.pod("pod").unwrap()).collect();
-    let mut allow = [true; 3];
-    all_pairs_travel(&lab, &pods, allow);
-    for (host, allows) in [(1, false), (2, false), (3, false), (2, true), (3, true), (1, true)] {
+    let mut settings = [OFF; 3];
+    all_pairs_travel(&lab, &pods, settings);
+    for (host, setting) in [(1, REQUIRED), (2, TRUSTED), (3, TRUSTED), (2, REQUIRED), (1, TRUSTED), (3, OFF)] {
         lab.host(host).stop().unwrap();
-        lab.host(host).start_with(&["--encryption", if allows { "off" } else { "required" }]).unwrap();
+        lab.host(host).start_with(setting).unwrap();
         lab.wait_until_ready(DEADLINE).unwrap();
-        allow[usize::from(host) - 1] = allows;
-        all_pairs_travel(&lab, &pods, allow);
+        settings[usize::from(host) - 1] = setting;
+        all_pairs_travel(&lab, &pods, settings);
     }
 }
 
-/// Packets between any two nodes are readable on the fabric exactly where both `allow` it.
-fn all_pairs_travel(lab: &Lab, pods: &[Pod], allow: [bool; 3]) {
+/// Packets between any two nodes are readable on the fabric exactly where both allow it.
+fn all_pairs_travel(lab: &Lab, pods: &[Pod], settings: [&[&str]; 3]) {
     for (one, other) in [(1, 2), (1, 3), (2, 3)] {
-        let clear = allow[usize::from(one) - 1] && allow[usize::from(other) - 1];
+        let [setting, same] = [one, other].map(|host: u16| settings[usize::from(host) - 1]);
+        let clear = setting == same && setting != REQUIRED;
         let kind = if clear { PathKind::Vxlan } else { PathKind::Direct };
         for (host, to) in [(one, other), (other, one)] {
             wait_for_kind(lab.host(host), &format!("h{to}"), kind);
         }
         let (from, to) = (&pods[usize::from(one) - 1], &pods[usize::from(other) - 1]);
-        assert_eq!(seen_in_clear(lab, from, to), clear, "h{one} to h{other} of {allow:?}");
+        assert_eq!(seen_in_clear(lab, from, to), clear, "h{one} to h{other} of {settings:?}");
     }
 }
 

@@ -39,6 +39,28 @@ fn a_route_that_comes_into_the_range_later_is_reported_and_never_replaced() {
 }
 
 #[test]
+fn a_route_in_the_place_of_a_peers_keeps_nothing_else_away() {
+    let lab = Lab::build("taken").unwrap().hosts(3).up().unwrap();
+    let host = lab.host(1);
+    let pods = [2, 3].map(|number| lab.host(number).pod("pod").unwrap());
+    let own = lab.host(2).get::<Ipam>("/v1/ipam").unwrap().peers[0].parts[0].to_string();
+    host.exec(["ip", "route", "replace", &own, "dev", "eth0", "scope", "link"]).unwrap();
+    eventually(Duration::from_secs(20), "the refusal in status", || {
+        let Status { reasons, ready, .. } = status(host);
+        let told = ready && reasons.iter().any(|reason| reason.starts_with("kernel:") && reason.contains(&own));
+        Ok(if told { Look::Done(()) } else { Look::Missing(format!("{reasons:?}")) })
+    })
+    .unwrap();
+
+    let new = host.pod("new").unwrap();
+    assert_eq!(new.ping(pods[1].ipv4().unwrap()).unwrap().received, 1, "the other peer's route stands");
+    assert_eq!(new.ping(pods[0].ipv6().unwrap()).unwrap().received, 1, "and so does that of the other family");
+    host.exec(["ip", "route", "delete", &own, "dev", "eth0"]).unwrap();
+    lab.wait_until_ready(Duration::from_secs(20)).unwrap();
+    assert_eq!(new.ping(pods[0].ipv4().unwrap()).unwrap().received, 1, "ours is back in its place");
+}
+
+#[test]
 fn a_node_with_a_range_across_that_of_others_stays_out_and_says_what_to_change() {
     const NARROWER: &str = "10.32.0.0/16,fd4d:6573:6877::/48";
     let lab = Lab::build("otherrange").unwrap().hosts(3).without_daemons().unwrap();
