@@ -15,7 +15,7 @@ use meshwork_wire::record::{FreeSpace, PeerRecord, Peers, Pods, Ranges, Ring, St
 use meshwork_wire::{Incarnation, PeerId, frame};
 
 use super::twins::TWIN_TOPIC;
-use super::{Lost, Node, UNDERLAY_INTERVAL, host_interface};
+use super::{Node, UNDERLAY_INTERVAL, host_interface};
 use crate::addresses::AddressEvent;
 use crate::config::MOST_TRUSTED;
 use crate::kernel::desired::Overlay;
@@ -182,7 +182,7 @@ impl Node {
                 self.stale.addresses();
                 self.chronicle.addresses_changed();
             }
-            AddressEvent::CaughtUp(incarnation) => self.lost = Some(Lost::RolledBack(incarnation)),
+            AddressEvent::CaughtUp(incarnation) => self.caught_up(now, incarnation),
             AddressEvent::Lost(error) => self.lost = Some(error.into()),
         }
     }

@@ -101,6 +101,7 @@ pub struct Node {
     links: BTreeMap<PeerId, links::Link>,
     peer_of_link: BTreeMap<LinkId, PeerId>,
     newcomers: twins::Newcomers,
+    later_run: twins::LaterRun,
     own: Vec<std::net::IpAddr>,
     /// Whether others may reach the host there.
     exposed: bool,
@@ -140,6 +141,11 @@ pub enum Lost {
     /// The disk was older than what the mesh knew of this node; it no longer is.
     #[error("the state was rolled back: peers know run {0} of this node. It has caught up; start meshd again")]
     RolledBack(Incarnation),
+    /// A copy of the state was in use while this process stood still, and has been told to end.
+    #[error(
+        "a copy of this node's state was in use elsewhere as run {0}, and was told to end. What it did is taken up; start meshd again"
+    )]
+    Copied(Incarnation),
     /// An earlier process holds the identity.
     #[error("identity in use at {0}: give a copied host a state directory of its own, or stop the other meshd")]
     IdentityInUse(SocketAddr),
@@ -248,6 +254,7 @@ impl Node {
             links: BTreeMap::new(),
             peer_of_link: BTreeMap::new(),
             newcomers: twins::Newcomers::default(),
+            later_run: twins::LaterRun::default(),
             confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
             exposed: parts.allocator.exposed(),
@@ -294,7 +301,8 @@ impl Node {
             self.gossip.poll_timeout(),
             self.dialer.poll_timeout(),
             self.clear.poll_timeout(now),
-            self.newcomers.timeout(),
+            self.newcomers.timeout(now),
+            self.later_run.timeout(),
             self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE),
             Some(self.underlay_at),
             Some(self.chronicle.poll_timeout()),
@@ -307,6 +315,7 @@ impl Node {
         self.gossip.handle_timeout(now);
         self.clear_timers(now);
         self.end_waiting(now);
+        self.end_outranked(now);
         if now >= self.underlay_at {
             self.read_underlay(now);
         }
