@@ -136,7 +136,7 @@ pub enum Happening {
     },
     /// A sandbox, or the node itself, got addresses.
     LeaseGranted(LeaseRef),
-    /// A sandbox gave its addresses back.
+    /// A sandbox gave its addresses back, or is gone.
     LeaseReleased(LeaseRef),
     /// A pod can be reached.
     PodRouted(LeaseRef),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use meshwork_api::event::{Happening, LeaseRef};
 use meshwork_identity::Secrets;
 use meshwork_ipam::{Lease, LeaseRequest, NODE_SANDBOX};
+use meshwork_wire::record::PodKey;
 
 use super::{Node, NodeHandle, host_interface};
 use crate::addresses::Allocator;
@@ -70,11 +71,18 @@ impl Node {
         links
     }
 
-    /// Counts the link of a lease as gone, unless the lease changed.
-    pub fn retire_unchanged(&mut self, lease: &Lease) {
+    /// Counts the link of a lease as gone for the reason why the lease is about to go, unless the lease changed.
+    pub fn retire_unchanged(&mut self, lease: &Lease, reason: String) {
         if self.parts.allocator.view().leases.contains(lease) {
+            self.chronicle.going(&lease.name, reason);
             self.unconfirm(&host_interface(lease));
         }
+    }
+
+    /// A lease that was about to go has gone, or stays.
+    pub fn retired(&mut self, name: &PodKey) {
+        self.tell_leases();
+        self.chronicle.gone(name);
     }
 
     /// Counts a pod's link as gone.
