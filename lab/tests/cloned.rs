@@ -5,6 +5,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use meshwork_api::event::{Event, Events, Happening};
 use meshwork_api::model::{ConnectionState, Connections, Status};
 use meshwork_lab::topology::HostNumber;
 use meshwork_lab::{Host, Lab, Look, Pod, eventually, took};
@@ -93,6 +94,16 @@ fn the_copy_ends_and_the_original_stays(lab: &Lab) {
     copy.start().unwrap();
     ends_as_a_copy(copy, original, started);
     stays(lab, &pods, links);
+    wait_for("an event that tells of the copy", || [lab.host(1), original].iter().any(|host| tells_of(host, copy)));
+}
+
+fn tells_of(host: &Host, copy: &Host) -> bool {
+    let events: Events = host.get("/v1/events").unwrap();
+    let copies = |event: &Event| match event.happening {
+        Happening::CopyRefused { address, .. } => address.ip() == copy.number().address4(),
+        _ => false,
+    };
+    events.events.iter().any(|event| copies(event) && event.reason.contains("began earlier"))
 }
 
 type LinkAges = [Vec<(String, f64)>; 2];

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use meshwork_api::event::Happening;
 use meshwork_identity::Signature;
 use meshwork_wire::{Incarnation, PeerId, frame};
 use serde::{Deserialize, Serialize};
@@ -165,6 +166,8 @@ impl Node {
         if let Some(newcomer) = self.newcomers.take(peer) {
             let (address, elder) = (newcomer.address, evidence.address);
             tracing::warn!(%peer, %address, %elder, "refused a second process of one identity; the first one lives");
+            let reason = format!("{address}: the process of this identity at {elder} began earlier and lives");
+            self.record_of(peer, Happening::CopyRefused { peer, address }, &reason);
             newcomer.refuse(&evidence);
         }
     }
@@ -173,6 +176,9 @@ impl Node {
     pub(super) fn copied(&mut self, now: Instant, address: SocketAddr) {
         tracing::warn!(%address, "a copy of this node's state called, and was told to end");
         self.later_run.called = Some(now);
+        let peer = self.parts.identity.peer_id();
+        let reason = format!("{address}: a copy of this node's state runs there, and this process began earlier");
+        self.chronicle.record(Happening::CopyRefused { peer, address }, &self.parts.config.nickname, &reason);
     }
 
     /// The disk has what a later run published. Whether that run lives is not known yet.
