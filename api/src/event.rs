@@ -136,7 +136,7 @@ pub enum Happening {
     },
     /// A sandbox, or the node itself, got addresses.
     LeaseGranted(LeaseRef),
-    /// A sandbox gave its addresses back.
+    /// A sandbox gave its addresses back, or is gone.
     LeaseReleased(LeaseRef),
     /// A pod can be reached.
     PodRouted(LeaseRef),
@@ -170,6 +170,33 @@ pub enum Happening {
     Unhealthy {
         /// What.
         reasons: Vec<String>,
+    },
+    /// The operator added a target to dial.
+    TargetAdded {
+        /// Which.
+        target: String,
+    },
+    /// The operator took a target away.
+    TargetForgotten {
+        /// Which.
+        target: String,
+    },
+    /// The operator has packets to a peer sealed, whatever both sides allow.
+    Sealed {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The operator lets both sides' terms decide again whether packets to a peer are sealed.
+    Unsealed {
+        /// Who.
+        peer: PeerId,
+    },
+    /// A second process of a member's identity, or of this node's, was told to end.
+    CopyRefused {
+        /// Whose identity.
+        peer: PeerId,
+        /// Where the second process is.
+        address: SocketAddr,
     },
     /// Others may reach the host at the node's overlay addresses.
     Exposed,

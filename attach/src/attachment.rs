@@ -149,7 +149,8 @@ impl Making<'_> {
         end.add_neighbours(&addresses, macs.host)?;
         let pod_mac = end.link.mac.map_or(macs.pod, Mac);
         watch(Step::Confirm)?;
-        let lease = self.confirm()?;
+        // The link has the MTU that was asked for; the daemon tells the one that links get unasked.
+        let lease = Lease { mtu: self.lease.mtu, ..self.confirm()? };
         watch(Step::Finish)?;
         Ok(Attachment { lease, host_mac: macs.host, pod_mac, netns: request.netns.clone(), addresses, routes, remarks })
     }

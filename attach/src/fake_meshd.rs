@@ -210,7 +210,8 @@ impl Daemon {
             netlink.replace_neighbour(index, *address, macs.pod.0).unwrap();
         }
         lease.routed = true;
-        lease.clone()
+        // Nobody records what MTU a link was asked for with.
+        Lease { mtu: self.mtu.load(Ordering::SeqCst), ..lease.clone() }
     }
 
     fn release(&self, name: &LeaseName, host: &NetNs) -> Value {

@@ -59,6 +59,15 @@ fn the_first_packet_passes_when_attach_returns() {
 }
 
 #[test]
+fn a_link_with_an_mtu_of_its_own_is_told_with_it() {
+    let scene = Scene::new("mtu");
+    let request = AttachRequest { mtu: Some(1300), ..request(&scene) };
+    let attachment = scene.host.run(|| attach(&client(&scene), &request)).unwrap().unwrap();
+    assert_eq!(Scene::ip(&scene.pod_name, "link show dev eth0")[0]["mtu"], 1300);
+    assert_eq!(attachment.lease.mtu, 1300);
+}
+
+#[test]
 fn ip_sees_addresses_routes_neighbours_and_mtu() {
     let scene = Scene::new("seen");
     let attachment = attach_in(&scene).unwrap();

@@ -66,6 +66,7 @@ fn what_happens_to_a_node_is_told_as_it_happens() {
     others_change_the_kernel(host, &events);
     the_host_gets_another_address(host, &events);
     secrets_are_read_again(host, &events);
+    operators_change_targets_and_seals(host, &events);
     a_peer_goes_and_comes_back(&lab, &events);
     numbers_have_no_gaps_and_people_see_the_same(host, &events);
     watchers_do_not_hold_the_end(host, events);
@@ -141,6 +142,25 @@ fn secrets_are_read_again(host: &Host, events: &Stream) {
     hang_up();
     events.kind(after, "secrets_refused", "");
     std::fs::write(host.secret(), secret).unwrap();
+}
+
+fn operators_change_targets_and_seals(host: &Host, events: &Stream) {
+    let after = events.lines().len();
+    // Nobody is there (RFC 5737), and an operator may say so twice.
+    for verb in ["connect", "connect", "forget"] {
+        host.meshctl(&[verb, "192.0.2.9"]).unwrap();
+    }
+    let (added, place) = events.kind(after, "target_added", "192.0.2.9:6783");
+    assert_eq!(added["target"], "192.0.2.9:6783");
+    let (forgotten, _) = events.kind(place, "target_forgotten", "192.0.2.9:6783");
+    assert_eq!(forgotten["target"], "192.0.2.9:6783");
+    let lines = events.lines();
+    assert_eq!(lines[after..].iter().filter(|line| line["kind"] == "target_added").count(), 1, "{lines:#?}");
+
+    host.meshctl(&["seal", "h2"]).unwrap();
+    let (_, place) = events.kind(after, "sealed", "h2");
+    host.meshctl(&["unseal", "h2"]).unwrap();
+    events.kind(place, "unsealed", "h2");
 }
 
 fn a_peer_goes_and_comes_back(lab: &Lab, events: &Stream) {

@@ -6,6 +6,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use meshwork_api::event::{Event, Events, Happening};
 use meshwork_api::model::Leases;
 use meshwork_lab::{Host, Lab, Look, Pod, eventually, took};
 
@@ -34,6 +35,13 @@ fn leases_of_sandboxes_that_are_gone_are_freed_and_living_ones_stay() {
     let log = fs::read_to_string(host.log()).unwrap();
     let told: Vec<&str> = log.lines().filter(|line| line.contains("freed a lease")).collect();
     assert!(told.len() == 2 && told.iter().all(|line| line.contains("namespace and its link are gone")), "{told:?}");
+    let events: Events = host.get("/v1/events").unwrap();
+    let released = |event: &&Event| matches!(event.happening, Happening::LeaseReleased(_));
+    let reasons: Vec<&str> = events.events.iter().filter(released).map(|event| event.reason.as_str()).collect();
+    assert!(
+        reasons.len() == 2 && reasons.iter().all(|reason| reason.contains("namespace and its link are gone")),
+        "{reasons:?}"
+    );
     assert!(
         living.ping(host.get::<meshwork_api::model::Status>("/v1/status").unwrap().overlay[0]).unwrap().received == 1
     );

@@ -236,10 +236,13 @@ async fn admit(incoming: Incoming, shared: Arc<Shared>) {
             shared.count(&error);
             shared.note_refused(address, &error);
             tracing::debug!(%address, %error, "refused a control link");
-            if let LinkError::IdentityInUse(address) = error {
-                // The actor is gone only when the process ends.
-                let _ = shared.events.send(LinkEvent::IdentityInUse(address)).await;
-            }
+            let met = match error {
+                LinkError::IdentityInUse(address) => LinkEvent::IdentityInUse(address),
+                LinkError::Copied(address) => LinkEvent::Copied(address),
+                _ => return,
+            };
+            // The actor is gone only when the process ends.
+            let _ = shared.events.send(met).await;
         }
     }
 }

@@ -60,6 +60,8 @@ pub enum LinkEvent {
     DialFailed(TargetKey, LinkError),
     /// An earlier process holds this node's identity, and called.
     IdentityInUse(SocketAddr),
+    /// A later process holds this node's identity, and called.
+    Copied(SocketAddr),
 }
 
 /// A frame on its way out.

@@ -254,6 +254,7 @@ impl Node {
         let named =
             |id: &PeerId| records.get(id).is_some_and(|record| record.nickname == peer) || id.to_string() == peer;
         let Some(id) = self.gossip.members().map(|member| member.id).find(named) else { return false };
+        self.record_seal(id, sealed);
         if sealed {
             self.parts.tunnel.open(id);
             self.clear.sealing.seal(id, now);

@@ -38,6 +38,7 @@ impl Node {
             LinkEvent::Down(id, error) => self.link_down(now, id, &error),
             LinkEvent::DialFailed(target, error) => self.dial_failed(now, &target, &error),
             LinkEvent::IdentityInUse(address) => self.identity_in_use(address),
+            LinkEvent::Copied(address) => self.copied(now, address),
         }
     }
 
@@ -147,8 +148,10 @@ impl Node {
             self.dialer.ourselves(now, target);
             return;
         }
-        if let LinkError::IdentityInUse(address) = error {
-            self.identity_in_use(*address);
+        match error {
+            LinkError::IdentityInUse(address) => self.identity_in_use(*address),
+            LinkError::Copied(address) => self.copied(now, *address),
+            _ => {}
         }
         let reason = error.to_string();
         // Each attempt fails alike: people are told once, and again when the reason is another one.

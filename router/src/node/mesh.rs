@@ -15,11 +15,10 @@ use meshwork_wire::record::{FreeSpace, PeerRecord, Peers, Pods, Ranges, Ring, St
 use meshwork_wire::{Incarnation, PeerId, frame};
 
 use super::twins::TWIN_TOPIC;
-use super::{Lost, Node, UNDERLAY_INTERVAL, host_interface};
+use super::{Node, host_interface};
 use crate::addresses::AddressEvent;
 use crate::config::MOST_TRUSTED;
 use crate::kernel::desired::Overlay;
-use crate::kernel::underlay::Underlay;
 
 /// Topic of ring messages between peers.
 const RING_TOPIC: u16 = 1;
@@ -182,7 +181,7 @@ impl Node {
                 self.stale.addresses();
                 self.chronicle.addresses_changed();
             }
-            AddressEvent::CaughtUp(incarnation) => self.lost = Some(Lost::RolledBack(incarnation)),
+            AddressEvent::CaughtUp(incarnation) => self.caught_up(now, incarnation),
             AddressEvent::Lost(error) => self.lost = Some(error.into()),
         }
     }
@@ -286,56 +285,6 @@ impl Node {
         match self.parts.config.advertise.as_slice() {
             [] => self.parts.underlay.endpoints(self.parts.listen),
             advertised => advertised.to_vec(),
-        }
-    }
-
-    /// Looks whether the host's addresses changed.
-    pub(super) fn read_underlay(&mut self, now: Instant) {
-        self.underlay_read = now;
-        self.underlay_at = now + UNDERLAY_INTERVAL;
-        let config = &self.parts.config;
-        match Underlay::read(&mut self.parts.netlink, config.range4, config.range6) {
-            Ok(underlay) if underlay != self.parts.underlay => {
-                let before = std::mem::replace(&mut self.parts.underlay, underlay);
-                self.record_underlay(&before);
-                self.follow_mtu();
-                self.stale.addresses();
-            }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "cannot read the host's addresses"),
-        }
-    }
-
-    /// Lets devices and later pods have the MTU that the underlay has now, unless the operator chose one. A pod that has a
-    /// greater one is told so by the kernel (RFC 1191, RFC 8201). A host without addresses tells nothing.
-    fn follow_mtu(&mut self) {
-        let underlay = &self.parts.underlay;
-        let chosen = self.parts.config.mtu.is_some() || underlay.addresses.is_empty();
-        if !chosen && self.parts.mtu != underlay.pod_mtu() {
-            self.parts.mtu = underlay.pod_mtu();
-            tracing::info!(mtu = self.parts.mtu, "the underlay's MTU changed");
-        }
-    }
-
-    fn record_underlay(&self, before: &Underlay) {
-        let Underlay { addresses, mtu, .. } = &self.parts.underlay;
-        let (addresses, mtu) = (addresses.clone(), *mtu);
-        let missing = |of: &[IpAddr], among: &[IpAddr]| -> Vec<String> {
-            of.iter().filter(|address| !among.contains(address)).map(|address| format!(" {address}")).collect()
-        };
-        let (new, gone) = (missing(&addresses, &before.addresses), missing(&before.addresses, &addresses));
-        let mut reasons = Vec::new();
-        if !new.is_empty() {
-            reasons.push(format!("new:{}", new.concat()));
-        }
-        if !gone.is_empty() {
-            reasons.push(format!("gone:{}", gone.concat()));
-        }
-        if mtu != before.mtu {
-            reasons.push(format!("MTU {} instead of {}", mtu, before.mtu));
-        }
-        if !reasons.is_empty() {
-            self.chronicle.record(Happening::UnderlayChanged { addresses, mtu }, "host", &reasons.join("; "));
         }
     }
 

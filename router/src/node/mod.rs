@@ -6,6 +6,7 @@
 //!
 //! - [`links`]: control links come and go
 //! - [`mesh`]: gossip and addresses become dial targets, tunnel peers and kernel state
+//! - [`host`]: the host under the overlay
 //! - [`clear`]: the clear path, and the probes through it
 //! - [`twins`]: two processes of one identity
 //! - [`chronicle`]: what of all this changed, and why
@@ -13,6 +14,7 @@
 
 mod chronicle;
 mod clear;
+mod host;
 mod links;
 mod mesh;
 mod own;
@@ -51,12 +53,6 @@ const QUESTIONS: usize = 256;
 /// Longest sleep without a timer: how late a tunnel that has ended is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
-/// How often the host's addresses are read again when nothing tells that they changed.
-const UNDERLAY_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How soon after the last time they are read again when something does: pods come and go in bursts.
-const UNDERLAY_PAUSE: Duration = Duration::from_millis(500);
-
 /// How long to leave an allocator alone whose queue is full.
 const ALLOCATOR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,7 +76,7 @@ pub struct Parts {
     pub allocator: Allocator,
     /// The host.
     pub underlay: Underlay,
-    /// Reads the host again.
+    /// Finds what the run before left in the kernel.
     pub netlink: Netlink,
     /// Where the UDP socket listens.
     pub listen: SocketAddr,
@@ -101,6 +97,7 @@ pub struct Node {
     links: BTreeMap<PeerId, links::Link>,
     peer_of_link: BTreeMap<LinkId, PeerId>,
     newcomers: twins::Newcomers,
+    later_run: twins::LaterRun,
     own: Vec<std::net::IpAddr>,
     /// Whether others may reach the host there.
     exposed: bool,
@@ -116,8 +113,7 @@ pub struct Node {
     lost: Option<Lost>,
     clear: clear::ClearPath,
     chronicle: chronicle::Chronicle,
-    underlay_read: Instant,
-    underlay_at: Instant,
+    host: host::HostReader,
     dropped_frames: u64,
     misbehaved_frames: u64,
 }
@@ -140,6 +136,11 @@ pub enum Lost {
     /// The disk was older than what the mesh knew of this node; it no longer is.
     #[error("the state was rolled back: peers know run {0} of this node. It has caught up; start meshd again")]
     RolledBack(Incarnation),
+    /// A copy of the state was in use while this process stood still, and has been told to end.
+    #[error(
+        "a copy of this node's state was in use elsewhere as run {0}, and was told to end. What it did is taken up; start meshd again"
+    )]
+    Copied(Incarnation),
     /// An earlier process holds the identity.
     #[error("identity in use at {0}: give a copied host a state directory of its own, or stop the other meshd")]
     IdentityInUse(SocketAddr),
@@ -193,7 +194,7 @@ pub async fn run(
     mut addresses: mpsc::UnboundedReceiver<AddressEvent>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), Lost> {
-    let (mut node, mut frames) = Node::new(parts, Instant::now());
+    let (mut node, mut frames, mut readings) = Node::new(parts, Instant::now());
     let kernel = Arc::clone(&node.parts.kernel);
     node.begin(&mut addresses).await;
     tokio::pin!(stop);
@@ -208,7 +209,8 @@ pub async fn run(
             Some(event) = addresses.recv() => node.address_event(Instant::now(), event),
             Some(question) = questions.0.recv() => question(&mut node),
             Some(frame) = frames.recv() => node.clear_frame(Instant::now(), frame),
-            () = kernel.changed() => node.underlay_due(Instant::now()),
+            () = kernel.changed() => node.host.due(Instant::now()),
+            Some(reading) = readings.recv() => node.host_read(reading),
             () = sleep_until(wake.into()) => node.timers(Instant::now()),
             () = &mut stop => break,
         }
@@ -229,7 +231,7 @@ fn standing_links(netlink: &mut Netlink, names: impl Iterator<Item = String>) ->
 }
 
 impl Node {
-    fn new(mut parts: Parts, now: Instant) -> (Self, mpsc::Receiver<clear::Frame>) {
+    fn new(mut parts: Parts, now: Instant) -> (Self, mpsc::Receiver<clear::Frame>, mpsc::Receiver<host::Reading>) {
         let gossip = Gossip::new(Arc::clone(&parts.identity), parts.run.incarnation, now);
         let view = parts.allocator.view();
         // A restarted node keeps its address: what the run before left in the kernel stays in use meanwhile.
@@ -240,6 +242,9 @@ impl Node {
         });
         let (clear, frames) =
             clear::ClearPath::start((parts.config.encryption, &parts.config.trusted), &parts.secrets, inherited, now);
+        let (range4, range6) = (parts.config.range4, parts.config.range6);
+        let (host, readings) =
+            host::HostReader::new(now, move || Underlay::read(&mut Netlink::connect()?, range4, range6));
         let mut node = Self {
             started: now,
             clear,
@@ -249,6 +254,7 @@ impl Node {
             links: BTreeMap::new(),
             peer_of_link: BTreeMap::new(),
             newcomers: twins::Newcomers::default(),
+            later_run: twins::LaterRun::default(),
             confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
             exposed: parts.allocator.exposed(),
@@ -256,15 +262,14 @@ impl Node {
             outranked: None,
             untold: BTreeMap::new(),
             lost: None,
-            underlay_read: now,
-            underlay_at: now + UNDERLAY_INTERVAL,
+            host,
             dropped_frames: 0,
             misbehaved_frames: 0,
             parts,
         };
         node.begin_chronicle();
         node.dial_configured(now);
-        (node, frames)
+        (node, frames, readings)
     }
 
     /// Takes in what the disk held before any link is up: the first state that others see of a new run replaces all
@@ -295,9 +300,10 @@ impl Node {
             self.gossip.poll_timeout(),
             self.dialer.poll_timeout(),
             self.clear.poll_timeout(now),
-            self.newcomers.timeout(),
+            self.newcomers.timeout(now),
+            self.later_run.timeout(),
             self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE),
-            Some(self.underlay_at),
+            self.host.timeout(),
             Some(self.chronicle.poll_timeout()),
             Some(now + LONGEST_SLEEP),
         ];
@@ -308,15 +314,8 @@ impl Node {
         self.gossip.handle_timeout(now);
         self.clear_timers(now);
         self.end_waiting(now);
-        if now >= self.underlay_at {
-            self.read_underlay(now);
-        }
-    }
-
-    /// Something of the host changed: its addresses are read soon.
-    fn underlay_due(&mut self, now: Instant) {
-        let soon = (self.underlay_read + UNDERLAY_PAUSE).max(now);
-        self.underlay_at = self.underlay_at.min(soon);
+        self.end_outranked(now);
+        self.host.handle_timeout(now);
     }
 
     async fn shut_down(self) {

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 use meshwork_api::event::{Happening, LeaseRef};
 use meshwork_identity::Secrets;
 use meshwork_ipam::{Lease, LeaseRequest, NODE_SANDBOX};
+use meshwork_wire::PeerId;
+use meshwork_wire::record::PodKey;
 
+use super::chronicle::shortened;
 use super::{Node, NodeHandle, host_interface};
 use crate::addresses::Allocator;
 use crate::config::Target;
+use crate::control::dialer::TargetKey;
 use crate::kernel::TUN_NAME;
 use crate::kernel::driver::KernelError;
 
@@ -70,11 +74,18 @@ impl Node {
         links
     }
 
-    /// Counts the link of a lease as gone, unless the lease changed.
-    pub fn retire_unchanged(&mut self, lease: &Lease) {
+    /// Counts the link of a lease as gone for the reason why the lease is about to go, unless the lease changed.
+    pub fn retire_unchanged(&mut self, lease: &Lease, reason: String) {
         if self.parts.allocator.view().leases.contains(lease) {
+            self.chronicle.going(&lease.name, reason);
             self.unconfirm(&host_interface(lease));
         }
+    }
+
+    /// A lease that was about to go has gone, or stays.
+    pub fn retired(&mut self, name: &PodKey) {
+        self.tell_leases();
+        self.chronicle.gone(name);
     }
 
     /// Counts a pod's link as gone.
@@ -103,12 +114,32 @@ impl Node {
 
     /// Adds a target.
     pub fn connect(&mut self, target: Target) {
+        let (name, key) = (shortened(&target.to_string()), TargetKey::Named(target.clone()));
+        if self.dialer.status().all(|known| known.key != key) {
+            let reason = "`meshctl connect`: it is dialled from now on, after a restart as well";
+            self.chronicle.record(Happening::TargetAdded { target: name.clone() }, &name, reason);
+        }
         self.dialer.connect(Instant::now(), target);
     }
 
     /// Takes a target away; false where there was none.
     pub fn forget(&mut self, target: &Target) -> bool {
-        self.dialer.forget(target)
+        let known = self.dialer.forget(target);
+        if known {
+            let name = shortened(&target.to_string());
+            let reason = "`meshctl forget`: it is no longer dialled; a link that it led to stays";
+            self.chronicle.record(Happening::TargetForgotten { target: name.clone() }, &name, reason);
+        }
+        known
+    }
+
+    /// Tells that the operator had packets to a peer sealed, or no longer has.
+    pub(super) fn record_seal(&self, peer: PeerId, sealed: bool) {
+        let (happening, reason) = match sealed {
+            true => (Happening::Sealed { peer }, "`meshctl seal`: packets to it are sealed, whatever both sides allow"),
+            false => (Happening::Unsealed { peer }, "`meshctl unseal`: what both sides allow decides again"),
+        };
+        self.record_of(peer, happening, reason);
     }
 
     /// Remembers that the secret files are of no use.

@@ -2,16 +2,21 @@
 //!
 //! A link from another process of a peer than the one that has a link may be the peer's restart or a copy of its state.
 //! The one that has the link is asked over it to sign for the newcomer's: if it does, it lives, and the newcomer gets
-//! the signature as the reason why it has to end. If its link ends, or it says nothing for a while, it is gone. Until
-//! then the newcomer's frames wait at its side. A restarted daemon resets its former links, so that the question itself
-//! finds out.
+//! the signature as the reason why it has to end. If its link ends, or is silent for as long as gossip takes to give a
+//! link up, it is gone: a process that only stands still for less keeps its identity. Until then the newcomer's frames
+//! wait at its side. A restarted daemon resets its former links, so that the question itself finds out.
+//!
+//! A node of which a later run is known elsewhere was rolled back or copied. A copy that lives calls where this node has
+//! a link, so that this node is asked to sign, or calls this node. Whoever was copied goes on until that has ended: the
+//! next run would be the later process of the two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use meshwork_api::event::Happening;
 use meshwork_identity::Signature;
-use meshwork_wire::{PeerId, frame};
+use meshwork_wire::{Incarnation, PeerId, frame};
 use serde::{Deserialize, Serialize};
 
 use super::{Lost, Node};
@@ -20,11 +25,15 @@ use crate::control::{Evidence, LinkId, LinkSender, Tag};
 /// Topic of the questions and answers.
 pub(super) const TWIN_TOPIC: u16 = 2;
 
-/// How long a process may take to answer: a round trip and a signature, on a busy host.
+/// How long a process may take to answer although its link is down already: a round trip and a signature, on a busy host.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The same in round trips, where the way is long.
 const PATIENCE_TRIPS: u32 = 3;
+
+/// How long a node that was outranked looks for the process that did it: a copy that lost a link dials again within half
+/// a second, and the handshake may lose a packet.
+const LOOK_FOR_COPY: Duration = Duration::from_secs(2);
 
 /// Longest message: a tag, a run and a signature.
 const MAX_MESSAGE: usize = 256;
@@ -46,9 +55,33 @@ struct Newcomer {
     until: Instant,
 }
 
-impl Newcomers {
+/// What is known of a later run of this node.
+#[derive(Default)]
+pub(super) struct LaterRun {
+    /// A process that began later than this one called then.
+    called: Option<Instant>,
+    /// What it published is on disk since.
+    caught_up: Option<(Incarnation, Instant)>,
+}
+
+impl LaterRun {
+    /// When it is known whether the run lives, and how it ended.
+    fn verdict(&self) -> Option<(Instant, Lost)> {
+        let (incarnation, since) = self.caught_up?;
+        let heard = self.called.map_or(since, |called| called.max(since));
+        let lost = if self.called.is_some() { Lost::Copied(incarnation) } else { Lost::RolledBack(incarnation) };
+        Some((heard + LOOK_FOR_COPY, lost))
+    }
+
     pub(super) fn timeout(&self) -> Option<Instant> {
-        self.0.values().map(|newcomer| newcomer.until).min()
+        self.verdict().map(|(at, _)| at)
+    }
+}
+
+impl Newcomers {
+    /// Beyond that gossip's own timers tell when a link is silent.
+    pub(super) fn timeout(&self, now: Instant) -> Option<Instant> {
+        self.0.values().map(|newcomer| newcomer.until).filter(|until| *until > now).min()
     }
 
     /// The one before it is gone.
@@ -64,8 +97,9 @@ impl Newcomers {
         self.0.retain(|_, newcomer| newcomer.link.id != id);
     }
 
-    fn overdue(&mut self, now: Instant) -> Vec<LinkSender> {
-        self.0.extract_if(.., |_, newcomer| newcomer.until <= now).map(|(_, newcomer)| newcomer.link).collect()
+    fn overdue(&mut self, now: Instant, live: &BTreeSet<PeerId>) -> Vec<LinkSender> {
+        let overdue = |peer: &PeerId, newcomer: &mut Newcomer| newcomer.until <= now && !live.contains(peer);
+        self.0.extract_if(.., overdue).map(|(_, newcomer)| newcomer.link).collect()
     }
 
     /// Of two that wait, the other side keeps the one that this side keeps.
@@ -94,9 +128,12 @@ impl Node {
         }
     }
 
-    /// Whoever did not answer is gone.
+    /// Whoever neither answered nor was heard for long is gone.
     pub(super) fn end_waiting(&mut self, now: Instant) {
-        for link in self.newcomers.overdue(now) {
+        if self.newcomers.0.is_empty() {
+            return;
+        }
+        for link in self.newcomers.overdue(now, &self.gossip.live_links()) {
             self.drop_link(now, link.peer, "another process of the same identity takes its place");
             self.establish(now, link);
         }
@@ -105,6 +142,7 @@ impl Node {
     pub(super) fn twin_message(&mut self, now: Instant, from: PeerId, payload: &[u8]) {
         match frame::decode(payload, MAX_MESSAGE) {
             Ok(TwinMessage::Question(tag)) => {
+                self.later_run.called = Some(now);
                 let run = self.parts.run;
                 let signature = run.sign_life(&self.parts.identity, &tag);
                 let answer = TwinMessage::Answer { tag, run: run.number, signature };
@@ -128,7 +166,30 @@ impl Node {
         if let Some(newcomer) = self.newcomers.take(peer) {
             let (address, elder) = (newcomer.address, evidence.address);
             tracing::warn!(%peer, %address, %elder, "refused a second process of one identity; the first one lives");
+            let reason = format!("{address}: the process of this identity at {elder} began earlier and lives");
+            self.record_of(peer, Happening::CopyRefused { peer, address }, &reason);
             newcomer.refuse(&evidence);
+        }
+    }
+
+    /// A process that began later than this one holds its identity, and was told to end.
+    pub(super) fn copied(&mut self, now: Instant, address: SocketAddr) {
+        tracing::warn!(%address, "a copy of this node's state called, and was told to end");
+        self.later_run.called = Some(now);
+        let peer = self.parts.identity.peer_id();
+        let reason = format!("{address}: a copy of this node's state runs there, and this process began earlier");
+        self.chronicle.record(Happening::CopyRefused { peer, address }, &self.parts.config.nickname, &reason);
+    }
+
+    /// The disk has what a later run published. Whether that run lives is not known yet.
+    pub(super) fn caught_up(&mut self, now: Instant, incarnation: Incarnation) {
+        self.later_run.caught_up = Some((incarnation, now));
+    }
+
+    /// Ends this node, whose state others have in a later run, once no copy of it calls any more.
+    pub(super) fn end_outranked(&mut self, now: Instant) {
+        if let Some((_, lost)) = self.later_run.verdict().filter(|(at, _)| *at <= now) {
+            self.lost.get_or_insert(lost);
         }
     }
 

@@ -81,8 +81,8 @@ fn boot() -> Option<BootId> {
 }
 
 async fn free(allocator: &Allocator, node: &NodeHandle, lease: Lease, reason: Reason) {
-    let judged = lease.clone();
-    if node.ask(move |node| node.retire_unchanged(&judged)).await.is_err() {
+    let (judged, name) = (lease.clone(), lease.name.clone());
+    if node.ask(move |node| node.retire_unchanged(&judged, reason.to_string())).await.is_err() {
         return;
     }
     match allocator.release_unchanged(lease).await {
@@ -91,6 +91,8 @@ async fn free(allocator: &Allocator, node: &NodeHandle, lease: Lease, reason: Re
         Err(error @ LeaseError::Storage(_)) => tracing::warn!(%error, "the lease of a sandbox that is gone stays"),
         Err(error) => tracing::error!(%error, "the lease of a sandbox that is gone stays"),
     }
+    // The actor is gone only when the process ends.
+    let _ = node.ask(move |node| node.retired(&name)).await;
 }
 
 fn tell(lease: &Lease, reason: Reason) {

@@ -19,6 +19,9 @@ const MOST_REASONS: usize = 8;
 /// Parts of the ring that one event names.
 const MOST_PARTS: usize = 32;
 
+/// Why a lease goes that the node itself has no reason to free.
+const GIVEN_BACK: &str = "given back by its runtime or `meshctl detach`";
+
 impl Node {
     /// Tells what became different since the last call.
     pub(in crate::node) fn chronicle(&mut self, now: Instant) {
@@ -39,7 +42,7 @@ impl Node {
         self.leases().into_iter().map(|lease| ((lease.sandbox.clone(), lease.interface.clone()), lease)).collect()
     }
 
-    pub(super) fn tell_leases(&mut self) {
+    pub(in crate::node) fn tell_leases(&mut self) {
         let new = self.leases_by_name();
         let old = std::mem::replace(&mut self.chronicle.leases, new);
         let told = &self.chronicle;
@@ -172,7 +175,8 @@ impl Chronicle {
         if lease.routed {
             self.pod_removed(lease);
         }
-        let reason = format!("{}; given back by its runtime or `meshctl detach`", addresses(lease));
+        let why = self.going.get(&(lease.sandbox.clone(), lease.interface.clone())).map_or(GIVEN_BACK, String::as_str);
+        let reason = format!("{}; {why}", addresses(lease));
         self.record(Happening::LeaseReleased(lease_ref(lease)), &pod_name(lease), &reason);
         self.pods.push(|_| PodChange::Removed { lease: lease.clone() });
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use meshwork_api::event::{Event, Happening, PodChange};
 use meshwork_api::model::{IpamState, Lease, Path};
 use meshwork_wire::PeerId;
-use meshwork_wire::record::Peers;
+use meshwork_wire::record::{Peers, PodKey};
 
 use super::Node;
 use crate::events::parts::Ownership;
@@ -65,6 +65,8 @@ pub(super) struct Chronicle {
     addresses_changed: bool,
     look_at: Instant,
     leases: BTreeMap<(String, String), Lease>,
+    /// Why leases are about to go that nobody gives back.
+    going: BTreeMap<(String, String), String>,
     ownership: Ownership,
     ring: Option<IpamState>,
     paths: BTreeMap<PeerId, Path>,
@@ -82,6 +84,7 @@ impl Chronicle {
             addresses_changed: true,
             look_at: now,
             leases: BTreeMap::new(),
+            going: BTreeMap::new(),
             ownership: Ownership::new(),
             ring: None,
             paths: BTreeMap::new(),
@@ -95,6 +98,16 @@ impl Chronicle {
         self.addresses_changed = true;
     }
 
+    /// Remembers why a lease is about to go.
+    pub(super) fn going(&mut self, lease: &PodKey, reason: String) {
+        self.going.insert(key(lease), reason);
+    }
+
+    /// The lease has gone, or stays after all.
+    pub(super) fn gone(&mut self, lease: &PodKey) {
+        self.going.remove(&key(lease));
+    }
+
     /// When to compare again.
     pub(super) fn poll_timeout(&self) -> Instant {
         self.look_at
@@ -103,6 +116,10 @@ impl Chronicle {
     pub(super) fn record(&self, happening: Happening, subject: &str, reason: &str) {
         self.events.push(|sequence| self.clock.event(sequence, happening, subject, reason));
     }
+}
+
+fn key(lease: &PodKey) -> (String, String) {
+    (lease.sandbox.clone(), lease.interface.clone())
 }
 
 impl Node {
