@@ -16,7 +16,7 @@ use meshwork_ipam::{
     node_prefix6,
 };
 use meshwork_wire::record::Ranges;
-use meshwork_wire::{Incarnation, PeerId};
+use meshwork_wire::{Incarnation, PeerId, Version};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -400,6 +400,26 @@ fn a_rolled_back_disk_hands_out_nothing_and_catches_up_with_what_the_lost_run_pu
     lone.now += MINUTE;
     lone.input(Input::Tick);
     assert_eq!((last(lone.ask("lost", None)), last(lone.ask("newest", None))), (2, 3));
+}
+
+#[test]
+fn a_node_that_was_copied_goes_on_above_its_copy_once_others_were_heard() {
+    let mut lone = Lone::new("10.0.0.0/24", Init::Seed);
+    lone.ask("kept", None).unwrap();
+    let (whole, held) = lone.disk.parts.iter().next().map(|(prefix, held)| (*prefix, held.clone())).unwrap();
+    let mut copied = held.part.clone();
+    copied.version = Version { incarnation: Incarnation(8), counter: 3 };
+    lone.input(Input::Outranked);
+    lone.input(Input::Former { parts: vec![(whole, copied)], pods: Vec::new() });
+    lone.now += MINUTE;
+    assert_eq!(lone.ask("new", None), Err("waits"));
+    let told = lone.input(Input::Above(Incarnation(9)));
+    let all = told.iter().any(|effect| matches!(effect, Effect::Publish { upserts, .. } if !upserts.is_empty()));
+    assert!(all && told.iter().any(|effect| matches!(effect, Effect::PublishPod(..))), "{told:?}");
+    assert_eq!(lone.ask("early", None), Err("waits"), "what the copy gave may come in");
+    lone.now += MINUTE;
+    lone.input(Input::Tick);
+    assert_eq!((last(lone.ask("kept", None)), last(lone.ask("later", None))), (1, 2));
 }
 
 #[test]
