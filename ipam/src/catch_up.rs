@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::Ipv4Net;
-use meshwork_wire::Version;
 use meshwork_wire::record::{PodKey, PodRecord, RingPart};
+use meshwork_wire::{Incarnation, Version};
 use tracing::warn;
 
 use crate::RingId;
-use crate::decide::{Decision, Effect, Ipam, number_of};
+use crate::decide::{Decision, Effect, Ipam, PATIENCE, number_of};
 use crate::durable::{Change, HeldPart, Holding, order_of};
 use crate::lease::Lease;
 
@@ -38,6 +38,15 @@ impl Ipam {
                 self.catch_up_pod(name, pod, decision);
             }
         }
+    }
+
+    /// Goes on as a run that began would: all is told anew, and others may tell first what the copy gave them.
+    pub(crate) fn go_on_above(&mut self, incarnation: Incarnation, decision: &mut Decision) {
+        self.config.incarnation = incarnation;
+        self.outranked = false;
+        self.unproven_until = Some(self.now + PATIENCE);
+        self.unsettled = true;
+        self.publish_everything(decision);
     }
 
     fn catch_up_part(&self, ring: Option<RingId>, prefix: Ipv4Net, part: RingPart, decision: &mut Decision) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use ipnet::{Ipv4Net, Ipv6Net};
 use meshwork_identity::PublicKey;
 use meshwork_wire::record::{FreeSpaceRecord, PodKey, PodRecord, Ranges, RingPart};
-use meshwork_wire::{PeerId, Version};
+use meshwork_wire::{Incarnation, PeerId, Version};
 
 use crate::allocate::Waiting;
 use crate::ask::Asking;
@@ -100,7 +100,7 @@ pub enum Input {
         /// The lease as it was judged.
         lease: Lease,
     },
-    /// Others know a later state of this node than its disk: nothing is leased or given any more in this run.
+    /// Others know a later state of this node than its disk: nothing is leased or given until [`Input::Above`].
     Outranked,
     /// What this node published in that later state. Once it is durable, a new run may begin.
     Former {
@@ -109,6 +109,8 @@ pub enum Input {
         /// Its entries of the pods store.
         pods: Vec<(PodKey, PodRecord)>,
     },
+    /// The later state was a copy's, and is taken up: this node goes on above it as this run, once others were heard.
+    Above(Incarnation),
     /// Time passed.
     Tick,
 }
@@ -403,6 +405,7 @@ impl Ipam {
                 self.outranked = true;
                 self.catch_up(parts, pods, decision);
             }
+            Input::Above(incarnation) => self.go_on_above(incarnation, decision),
             Input::Tick => {}
         }
     }
@@ -461,7 +464,7 @@ impl Ipam {
         }
     }
 
-    fn publish_everything(&mut self, decision: &mut Decision) {
+    pub(crate) fn publish_everything(&mut self, decision: &mut Decision) {
         let published = self.durable.parts.iter().filter(|(_, held)| held.is_published());
         let parts: Vec<_> = published.map(|(prefix, held)| (*prefix, held.part.clone())).collect();
         if !parts.is_empty() {

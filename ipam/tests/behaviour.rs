@@ -411,6 +411,26 @@ fn a_rolled_back_disk_hands_out_nothing_and_catches_up_with_what_the_lost_run_pu
 }
 
 #[test]
+fn a_node_that_was_copied_goes_on_above_its_copy_once_others_were_heard() {
+    let mut lone = Lone::new("10.0.0.0/24", Init::Seed);
+    lone.ask("kept", None).unwrap();
+    let (whole, held) = lone.disk.parts.iter().next().map(|(prefix, held)| (*prefix, held.clone())).unwrap();
+    let mut copied = held.part.clone();
+    copied.version = Version { incarnation: Incarnation(8), counter: 3 };
+    lone.input(Input::Outranked);
+    lone.input(Input::Former { parts: vec![(whole, copied)], pods: Vec::new() });
+    lone.now += MINUTE;
+    assert_eq!(lone.ask("new", None), Err("waits"));
+    let told = lone.input(Input::Above(Incarnation(9)));
+    let all = told.iter().any(|effect| matches!(effect, Effect::Publish { upserts, .. } if !upserts.is_empty()));
+    assert!(all && told.iter().any(|effect| matches!(effect, Effect::PublishPod(..))), "{told:?}");
+    assert_eq!(lone.ask("early", None), Err("waits"), "what the copy gave may come in");
+    lone.now += MINUTE;
+    lone.input(Input::Tick);
+    assert_eq!((last(lone.ask("kept", None)), last(lone.ask("later", None))), (1, 2));
+}
+
+#[test]
 fn a_rolled_back_disk_learns_of_gifts_made_and_received_by_the_lost_run() {
     let mut lone = Lone::new("10.0.0.0/24", Init::Seed);
     lone.ask("kept", None).unwrap();

@@ -15,7 +15,7 @@ use meshwork_identity::Secrets;
 use meshwork_sys::tun::Tun;
 use meshwork_sys::udp::UdpSocket;
 use meshwork_sys::wake::Wake;
-use meshwork_wire::PeerId;
+use meshwork_wire::{Incarnation, PeerId};
 
 use crate::config::{ControlSink, Desired, PathStatus, TunnelConfig, TunnelError};
 use crate::decider::Decider;
@@ -81,6 +81,11 @@ impl Tunnel {
     pub fn set_secrets(&self, secrets: Secrets) {
         self.shared.decider.decide(|machine, now| machine.set_secrets(&secrets, now));
         self.look();
+    }
+
+    /// Goes on as a later run of this node: first messages carry it from now on, and others have to name it.
+    pub fn set_incarnation(&self, incarnation: Incarnation) {
+        self.shared.decider.decide(|machine, _| machine.set_incarnation(incarnation));
     }
 
     /// The encrypted path to each peer.

@@ -38,6 +38,8 @@ pub enum AddressEvent {
     ViewChanged,
     /// The disk has taken in what others knew of a later state, up to this run.
     CaughtUp(Incarnation),
+    /// Addresses are handed out again, as this run, which is above all that others knew.
+    Above(Incarnation),
     /// It is not known what is on disk: only a restart, which reads it, may hand out addresses again.
     Lost(StateError),
 }
@@ -103,6 +105,11 @@ impl Allocator {
     ) -> bool {
         let former = Input::Former { parts, pods };
         self.requests.try_send(Request::CatchUp { incarnation, former }).is_ok()
+    }
+
+    /// Goes on above the run of a copy, which is caught up with. False when the allocator is far behind.
+    pub fn go_on_above(&self, copied: Incarnation) -> bool {
+        self.requests.try_send(Request::Above(Incarnation(copied.0.saturating_add(1)))).is_ok()
     }
 
     /// Leases an address, waiting for space or a ring at most that long.

@@ -22,6 +22,7 @@ pub(super) enum Request {
     Release { sandbox: String, interface: Option<String>, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
     ReleaseUnchanged { lease: Lease, reply: oneshot::Sender<Result<Vec<Lease>, LeaseError>> },
     CatchUp { incarnation: Incarnation, former: Input },
+    Above(Incarnation),
     Target { target: String, remember: bool, reply: oneshot::Sender<Result<(), RememberError>> },
     Exposed { exposed: bool, reply: oneshot::Sender<Result<(), RememberError>> },
 }
@@ -87,6 +88,7 @@ impl Worker {
                 self.decide(Input::ReleaseUnchanged { token, lease });
             }
             Request::CatchUp { incarnation, former } => self.catch_up(incarnation, former),
+            Request::Above(incarnation) => self.go_on_above(incarnation),
             Request::Target { target, remember, reply } => {
                 // Whoever asked may have gone away.
                 let _ = reply.send(self.remember_target(target, remember).map_err(RememberError::from));
@@ -106,6 +108,17 @@ impl Worker {
                 self.tell(AddressEvent::CaughtUp(incarnation));
             }
             // The next run is told again.
+            Err(error) => self.tell(AddressEvent::Lost(error)),
+        }
+    }
+
+    /// The next start has to count above this run.
+    fn go_on_above(&mut self, incarnation: Incarnation) {
+        match self.state.catch_up(incarnation, &[]) {
+            Ok(()) => {
+                self.decide(Input::Above(incarnation));
+                self.tell(AddressEvent::Above(incarnation));
+            }
             Err(error) => self.tell(AddressEvent::Lost(error)),
         }
     }

@@ -38,7 +38,7 @@ impl Node {
             LinkEvent::Down(id, error) => self.link_down(now, id, &error),
             LinkEvent::DialFailed(target, error) => self.dial_failed(now, &target, &error),
             LinkEvent::IdentityInUse(address) => self.identity_in_use(address),
-            LinkEvent::Copied(address) => self.copied(now, address),
+            LinkEvent::Copied(address) => self.copied(address),
         }
     }
 
@@ -150,7 +150,7 @@ impl Node {
         }
         match error {
             LinkError::IdentityInUse(address) => self.identity_in_use(*address),
-            LinkError::Copied(address) => self.copied(now, *address),
+            LinkError::Copied(address) => self.copied(*address),
             _ => {}
         }
         let reason = error.to_string();

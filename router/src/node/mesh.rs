@@ -182,6 +182,7 @@ impl Node {
                 self.chronicle.addresses_changed();
             }
             AddressEvent::CaughtUp(incarnation) => self.caught_up(now, incarnation),
+            AddressEvent::Above(incarnation) => self.above_copy(now, incarnation),
             AddressEvent::Lost(error) => self.lost = Some(error.into()),
         }
     }

@@ -136,11 +136,6 @@ pub enum Lost {
     /// The disk was older than what the mesh knew of this node; it no longer is.
     #[error("the state was rolled back: peers know run {0} of this node. It has caught up; start meshd again")]
     RolledBack(Incarnation),
-    /// A copy of the state was in use while this process stood still, and has been told to end.
-    #[error(
-        "a copy of this node's state was in use elsewhere as run {0}, and was told to end. What it did is taken up; start meshd again"
-    )]
-    Copied(Incarnation),
     /// An earlier process holds the identity.
     #[error("identity in use at {0}: give a copied host a state directory of its own, or stop the other meshd")]
     IdentityInUse(SocketAddr),
@@ -314,7 +309,7 @@ impl Node {
         self.gossip.handle_timeout(now);
         self.clear_timers(now);
         self.end_waiting(now);
-        self.end_outranked(now);
+        self.judge_later_run(now);
         self.host.handle_timeout(now);
     }
 

@@ -7,8 +7,8 @@
 //! wait at its side. A restarted daemon resets its former links, so that the question itself finds out.
 //!
 //! A node of which a later run is known elsewhere was rolled back or copied. A copy that lives calls where this node has
-//! a link, so that this node is asked to sign, or calls this node. Whoever was copied goes on until that has ended: the
-//! next run would be the later process of the two.
+//! a link, so that this node is asked to sign, or calls this node. Whoever was copied takes up what the copy published
+//! and goes on above it: the next run would be the later process of the two.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -58,23 +58,17 @@ struct Newcomer {
 /// What is known of a later run of this node.
 #[derive(Default)]
 pub(super) struct LaterRun {
-    /// A process that began later than this one called then.
-    called: Option<Instant>,
-    /// What it published is on disk since.
+    /// A process that began later than this one called.
+    called: bool,
+    /// What it published is on disk since then.
     caught_up: Option<(Incarnation, Instant)>,
 }
 
 impl LaterRun {
-    /// When it is known whether the run lives, and how it ended.
-    fn verdict(&self) -> Option<(Instant, Lost)> {
-        let (incarnation, since) = self.caught_up?;
-        let heard = self.called.map_or(since, |called| called.max(since));
-        let lost = if self.called.is_some() { Lost::Copied(incarnation) } else { Lost::RolledBack(incarnation) };
-        Some((heard + LOOK_FOR_COPY, lost))
-    }
-
+    /// When it is known whether the run is a copy's, which lives or lived beside this process.
     pub(super) fn timeout(&self) -> Option<Instant> {
-        self.verdict().map(|(at, _)| at)
+        let (_, since) = self.caught_up?;
+        Some(if self.called { since } else { since + LOOK_FOR_COPY })
     }
 }
 
@@ -142,7 +136,7 @@ impl Node {
     pub(super) fn twin_message(&mut self, now: Instant, from: PeerId, payload: &[u8]) {
         match frame::decode(payload, MAX_MESSAGE) {
             Ok(TwinMessage::Question(tag)) => {
-                self.later_run.called = Some(now);
+                self.later_run.called = true;
                 let run = self.parts.run;
                 let signature = run.sign_life(&self.parts.identity, &tag);
                 let answer = TwinMessage::Answer { tag, run: run.number, signature };
@@ -173,9 +167,9 @@ impl Node {
     }
 
     /// A process that began later than this one holds its identity, and was told to end.
-    pub(super) fn copied(&mut self, now: Instant, address: SocketAddr) {
+    pub(super) fn copied(&mut self, address: SocketAddr) {
         tracing::warn!(%address, "a copy of this node's state called, and was told to end");
-        self.later_run.called = Some(now);
+        self.later_run.called = true;
         let peer = self.parts.identity.peer_id();
         let reason = format!("{address}: a copy of this node's state runs there, and this process began earlier");
         self.chronicle.record(Happening::CopyRefused { peer, address }, &self.parts.config.nickname, &reason);
@@ -186,11 +180,27 @@ impl Node {
         self.later_run.caught_up = Some((incarnation, now));
     }
 
-    /// Ends this node, whose state others have in a later run, once no copy of it calls any more.
-    pub(super) fn end_outranked(&mut self, now: Instant) {
-        if let Some((_, lost)) = self.later_run.verdict().filter(|(at, _)| *at <= now) {
-            self.lost.get_or_insert(lost);
+    /// Goes on above a copy, or ends where this node's own disk was rolled back: the next run begins with what it took up.
+    pub(super) fn judge_later_run(&mut self, now: Instant) {
+        if self.later_run.timeout().is_none_or(|at| at > now) {
+            return;
         }
+        let Some((incarnation, _)) = self.later_run.caught_up.take() else { return };
+        if !self.later_run.called {
+            self.lost.get_or_insert(Lost::RolledBack(incarnation));
+        } else if !self.parts.allocator.go_on_above(incarnation.max(self.parts.run.incarnation)) {
+            self.later_run.caught_up = Some((incarnation, now + LOOK_FOR_COPY));
+        }
+    }
+
+    /// What the copy did is taken up, and others shall hear this process again.
+    pub(super) fn above_copy(&mut self, now: Instant, incarnation: Incarnation) {
+        tracing::warn!(%incarnation, "goes on above a copy of this node's state");
+        self.parts.run.incarnation = incarnation;
+        self.parts.tunnel.set_incarnation(incarnation);
+        self.gossip.advance(now, incarnation);
+        self.outranked = None;
+        self.stale.addresses();
     }
 
     /// An earlier process has this node's identity.

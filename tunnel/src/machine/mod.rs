@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use meshwork_identity::Secrets;
-use meshwork_wire::PeerId;
+use meshwork_wire::{Incarnation, PeerId};
 
 use crate::config::{Desired, PathStatus, TunnelConfig, TunnelPeer};
 use crate::drops::Drop;
@@ -169,6 +169,11 @@ impl Machine {
             self.update(id, peer, now);
         }
         self.rebuild_routes();
+    }
+
+    /// Goes on as a later run. Peers that learn of it begin new sessions.
+    pub(crate) fn set_incarnation(&mut self, incarnation: Incarnation) {
+        self.config.incarnation = incarnation;
     }
 
     /// Takes on other secrets. What was made under one that is gone closes, and begins anew where it was in use.
