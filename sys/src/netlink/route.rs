@@ -111,8 +111,8 @@ impl Route {
 }
 
 impl Netlink {
-    /// The routes of the main table in canonical form, first IPv4. Left out are routes with several ways out and those
-    /// of kinds that nothing here makes.
+    /// The routes of the main table in canonical form, first IPv4. One with several ways out is told without any; left out
+    /// are those of kinds that nothing here makes.
     pub fn routes(&mut self, filter: RouteFilter) -> Result<Vec<Route>> {
         let mut routes = Vec::new();
         for family in [Family::V4, Family::V6] {
