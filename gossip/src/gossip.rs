@@ -268,6 +268,12 @@ impl Gossip {
         })
     }
 
+    /// Root over all that is held of everyone: the same at two nodes when they hold the same.
+    #[must_use]
+    pub fn digest(&mut self) -> [u8; 16] {
+        self.replicas.digest()
+    }
+
     /// What was counted since the start.
     #[must_use]
     pub fn counters(&self) -> Counters {

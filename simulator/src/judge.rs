@@ -1,0 +1,75 @@
+//! What has to hold, and what one node sees of another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use meshwork_gossip::{Event, Member, MemberState};
+use meshwork_wire::PeerId;
+use meshwork_wire::record::Links;
+
+use crate::content::Notes;
+use crate::world::World;
+
+/// All notes, and all links, that a node knows.
+type View = (BTreeSet<(PeerId, u32, String)>, BTreeSet<(PeerId, PeerId)>);
+
+impl World {
+    /// What a node knows of another.
+    #[must_use]
+    pub fn member(&self, node: usize, of: usize) -> Option<Member> {
+        self.gossip(node).members().find(|member| member.id == self.id(of))
+    }
+
+    /// Whether a node sees another in a state.
+    #[must_use]
+    pub fn sees(&self, node: usize, of: usize, state: MemberState) -> bool {
+        self.member(node, of).is_some_and(|member| member.state == state)
+    }
+
+    /// Events of a node about another one since a moment.
+    #[must_use]
+    pub fn events_about(&self, node: usize, of: usize, since: Duration) -> Vec<&Event> {
+        let id = self.id(of);
+        let about = |event: &&Event| match event {
+            Event::Member { peer, .. } | Event::Restarted { peer, .. } => *peer == id,
+            _ => false,
+        };
+        self.events(node).iter().filter(|(at, _)| *at >= since).map(|(_, event)| event).filter(about).collect()
+    }
+
+    /// Whether all running nodes hold the same, and everyone's own notes are all there.
+    ///
+    /// # Errors
+    /// Says what differs.
+    pub fn agrees(&self) -> Result<(), String> {
+        let living = self.living();
+        let Some(&first) = living.first() else { return Ok(()) };
+        let reference = self.view(first);
+        for &node in &living {
+            self.keeps_its_own(node)?;
+            let view = self.view(node);
+            if view != reference {
+                return Err(format!("nodes {node} and {first} differ:\n{view:?}\n{reference:?}"));
+            }
+            if let Some(of) = living.iter().find(|&&of| of != node && !self.sees(node, of, MemberState::Alive)) {
+                return Err(format!("node {node} does not see {of} alive"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a node still says what it was told to say.
+    ///
+    /// # Errors
+    /// Names the node.
+    pub fn keeps_its_own(&self, node: usize) -> Result<(), String> {
+        let own: BTreeMap<u32, String> = self.gossip(node).own::<Notes>().collect();
+        if own == *self.notes(node) { Ok(()) } else { Err(format!("node {node} lost own entries")) }
+    }
+
+    fn view(&self, node: usize) -> View {
+        let gossip = self.gossip(node);
+        let links = gossip.entries::<Links>().map(|(origin, key, _)| (origin, key));
+        (gossip.entries::<Notes>().collect(), links.collect())
+    }
+}
