@@ -39,6 +39,11 @@ impl Figure {
         Self { what, value: value.map(|time| time.as_secs_f64()), bar: bar.as_secs_f64(), unit: "s" }
     }
 
+    /// What has no bar.
+    const fn fact(what: &'static str, value: f64, unit: &'static str) -> Self {
+        Self { what, value: Some(value), bar: f64::INFINITY, unit }
+    }
+
     /// Whether the bar is met.
     #[must_use]
     pub fn holds(&self) -> bool {
@@ -93,6 +98,8 @@ impl Course {
         (0..self.world.count()).for_each(|node| self.world.restart(node));
         let took = self.until(Self::is_one);
         self.note(Figure::time("cold start to one view", took, Duration::from_secs(15)));
+        let sent = (0..self.world.count()).map(|node| self.world.sent(node)).sum::<u64>();
+        self.note(Figure::fact("cold start, sent by a node", sent as f64 / self.world.count() as f64 / 1e6, "MB"));
     }
 
     /// An entry changes at a node of a quiet mesh.

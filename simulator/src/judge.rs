@@ -17,7 +17,7 @@ impl World {
     /// What a node knows of another.
     #[must_use]
     pub fn member(&self, node: usize, of: usize) -> Option<Member> {
-        self.gossip(node).members().find(|member| member.id == self.id(of))
+        self.gossip(node).member(self.id(of))
     }
 
     /// Whether a node sees another in a state.

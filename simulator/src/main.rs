@@ -45,5 +45,8 @@ fn print(figure: &Figure) {
     let Figure { what, value, bar, unit } = figure;
     let value = value.map_or("never".to_owned(), |value| format!("{value:.2}"));
     let verdict = if figure.holds() { "met" } else { "MISSED" };
-    println!("{what:34} {value:>9} {unit:4} (bar {bar} {unit})  {verdict}");
+    match bar.is_finite() {
+        true => println!("{what:34} {value:>9} {unit:4} {verdict}, the bar is {bar} {unit}"),
+        false => println!("{what:34} {value:>9} {unit}"),
+    }
 }

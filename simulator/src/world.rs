@@ -8,9 +8,10 @@ mod node;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meshwork_gossip::{Event, Gossip};
+use meshwork_gossip::{Event, Gossip, Pool};
 use meshwork_wire::PeerId;
 use meshwork_wire::record::StoreId;
 
@@ -39,6 +40,8 @@ pub struct World {
     nodes: Vec<Node>,
     index: HashMap<PeerId, usize>,
     graph: Graph,
+    /// States that are equal are held once.
+    pool: Arc<Pool>,
     schedule: BinaryHeap<Reverse<Moment>>,
     scheduled: u64,
     /// The connection that each end uses towards the other.
@@ -132,6 +135,7 @@ impl World {
             index: nodes.iter().enumerate().map(|(number, node)| (node.id, number)).collect(),
             nodes,
             graph,
+            pool: Arc::new(Pool::shared()),
             schedule: BinaryHeap::new(),
             scheduled: 0,
             ends: BTreeMap::new(),

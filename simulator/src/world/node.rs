@@ -175,7 +175,8 @@ impl World {
         state.incarnation += 1;
         state.starts += 1;
         let start = state.starts;
-        let mut gossip = Gossip::new(state.identity.clone(), Incarnation(state.incarnation), now);
+        let mut gossip =
+            Gossip::sharing(state.identity.clone(), Incarnation(state.incarnation), now, Arc::clone(&self.pool));
         if state.realistic {
             content::publish(&mut gossip, now, u32::try_from(node).unwrap_or_default()).expect("it fits");
         }
