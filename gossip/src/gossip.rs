@@ -39,6 +39,10 @@ pub struct Gossip {
     /// Origins of which a neighbour has what we lack.
     pub(crate) wants: BTreeMap<PeerId, Want>,
     pub(crate) pulls: BTreeMap<PeerId, Pull>,
+    /// Some link may have to be told or asked something.
+    pub(crate) stirred: bool,
+    /// Frames that wait for the driver.
+    queued: usize,
     /// Changes that were just applied, by the number of their origin: what is pushed where it can be.
     pub(crate) fresh: BTreeMap<u32, Arc<[u8]>>,
     /// When a state last changed.
@@ -87,6 +91,8 @@ impl Gossip {
 
             wants: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            stirred: false,
+            queued: 0,
             fresh: BTreeMap::new(),
             installed: now,
             routes: None,
@@ -198,10 +204,14 @@ impl Gossip {
     /// Next frame to send, the links in turn.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
         self.sign_due(self.clock.observed());
+        if self.queued == 0 {
+            return None;
+        }
         let after = (Bound::Excluded(self.served), Bound::Unbounded);
-        let waiting = |(to, link): (&PeerId, &Link)| (!link.queue.is_empty()).then_some(*to);
+        let waiting = |(to, link): (&PeerId, &Link)| (link.queue.len() > 0).then_some(*to);
         let to = self.links.range(after).find_map(waiting).or_else(|| self.links.iter().find_map(waiting))?;
         let (frame, reliable) = self.links.get_mut(&to)?.queue.pop()?;
+        self.queued -= 1;
         self.served = to;
         self.counters.frames_sent += 1;
         self.counters.bytes_sent += frame.len() as u64;
@@ -276,8 +286,14 @@ impl Gossip {
     fn queue(&mut self, to: PeerId, push: impl FnOnce(&mut Link) -> bool) -> bool {
         let Some(link) = self.links.get_mut(&to) else { return false };
         let queued = push(link);
+        self.queued += usize::from(queued);
         self.counters.queue_full += u64::from(!queued);
         queued
+    }
+
+    /// Frames are gone with their link.
+    pub(crate) const fn unqueue(&mut self, frames: usize) {
+        self.queued -= frames;
     }
 
     /// Notes the time of a call and forgives everyone the silence that was our own standstill.
@@ -305,8 +321,10 @@ impl Gossip {
             self.members.timeout().into_iter().for_each(|at| self.arm(at));
         }
         self.members.reach.timeout().into_iter().for_each(|at| self.arm(at));
-        self.tell_links(now);
-        self.ask_links(now);
+        if std::mem::take(&mut self.stirred) {
+            self.tell_links(now);
+            self.ask_links(now);
+        }
     }
 }
 

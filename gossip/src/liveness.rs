@@ -79,6 +79,7 @@ impl Gossip {
             self.review_unvouched();
         }
         self.due = None;
+        self.stirred = true;
         self.settle(now);
         self.arm_all(now);
     }
@@ -115,6 +116,7 @@ impl Gossip {
         }
         let agrees = heartbeat.digest == self.members.digest();
         let settled = now >= self.installed + SETTLED;
+        self.stirred |= agrees;
         if self.links.get_mut(&from).is_some_and(|link| link.walk.compare(now, agrees, settled)) {
             self.begin_walk(now, from);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use meshwork_wire::PeerId;
 
-use crate::block::{Block, Unfit};
+use crate::block::Unfit;
 use crate::event::{Event, Misbehaved};
 use crate::frames::{Frame, Manifest, Mark, Part, Summary};
 use crate::gossip::Gossip;
@@ -49,6 +49,7 @@ impl Gossip {
     /// Notes that a neighbour has what we lack.
     pub(crate) fn want(&mut self, from: PeerId, summary: &Summary) {
         let &Summary { origin, mark, size } = summary;
+        self.stirred = true;
         let former = self.former.as_ref().filter(|_| origin == self.id);
         if former.is_some_and(|former| former.mark() >= mark) {
             return;
@@ -155,6 +156,7 @@ impl Gossip {
     }
 
     fn end_pull(&mut self, origin: PeerId, from: PeerId) {
+        self.stirred = true;
         let Some(pull) = self.pulls.remove(&origin) else { return };
         if let Some(link) = self.links.get_mut(&from) {
             link.asked = link.asked.saturating_sub(pull.size);
@@ -163,6 +165,7 @@ impl Gossip {
 
     /// Expects nothing more of an origin from a neighbour, and turns to the others that have it.
     fn give_up(&mut self, origin: PeerId, from: PeerId) {
+        self.stirred = true;
         let Some(bit) = self.links.get(&from).map(|link| link.bit) else { return };
         let Some(want) = self.wants.get_mut(&origin).filter(|want| want.links().has(bit)) else { return };
         want.drop_link(bit);
@@ -204,7 +207,8 @@ impl Gossip {
             known.pending = known.pending.without(bit);
         }
         self.places = self.places.without(bit);
-        self.links.remove(&peer);
+        let queued = self.links.remove(&peer).map_or(0, |link| link.queue.len());
+        self.unqueue(queued);
     }
 
     /// Sends what was asked for, as far as it is held and the queue has room.
@@ -249,7 +253,7 @@ impl Gossip {
         let manifest = part.manifest;
         let taken = match link.gather(part) {
             Ok(None) => return Ok(()),
-            Ok(Some(bytes)) => self.take_state(now, from, manifest, &bytes),
+            Ok(Some(bytes)) => self.take_state(now, from, origin, manifest, &bytes),
             Err(()) => Err(Misbehaved::TooLarge(origin)),
         };
         self.end_pull(origin, from);
@@ -257,16 +261,21 @@ impl Gossip {
         taken
     }
 
-    fn take_state(&mut self, now: Instant, from: PeerId, manifest: Manifest, bytes: &[u8]) -> Result<(), Misbehaved> {
-        let origin = manifest.origin.peer_id();
+    fn take_state(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        origin: PeerId,
+        manifest: Manifest,
+        bytes: &[u8],
+    ) -> Result<(), Misbehaved> {
         if self.members.of(origin).is_some_and(|held| held.stamp() >= manifest.stamp) && origin != self.id {
             return Ok(());
         }
         if !self.pool.is_signed(&manifest) {
             return Err(Misbehaved::Forged(origin));
         }
-        let state = Block::parse(bytes).and_then(|block| self.pool.state(manifest, block));
-        let replica = state.map_err(|unfit| match unfit {
+        let replica = self.pool.parse(manifest, bytes).map_err(|unfit| match unfit {
             Unfit::Excess => Misbehaved::TooLarge(origin),
             Unfit::Root => Misbehaved::Altered(origin),
         })?;

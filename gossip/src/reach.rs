@@ -14,7 +14,7 @@ use meshwork_wire::PeerId;
 use crate::block::Block;
 use crate::limits::{MAX_CLAIMS, REACH_PAUSE};
 use crate::membership::{Members, SELF};
-use crate::replica::links_in;
+use crate::replica::peers_in;
 
 /// No parent: unreachable.
 pub(crate) const NOBODY: u32 = u32::MAX;
@@ -52,11 +52,11 @@ impl Members {
     }
 
     fn links_of(&self, number: u32) -> Vec<PeerId> {
-        self.block(number).into_iter().flat_map(links_in).map(|(peer, _)| peer).collect()
+        self.block(number).into_iter().flat_map(peers_in).collect()
     }
 
     fn claims(&self, number: u32, peer: PeerId) -> bool {
-        self.block(number).is_some_and(|block| links_in(block).any(|(far, _)| far == peer))
+        self.block(number).is_some_and(|block| peers_in(block).any(|far| far == peer))
     }
 
     /// A member is new here.
@@ -71,8 +71,7 @@ impl Members {
 
     /// The links that a member claims were others before.
     pub(crate) fn links_changed(&mut self, number: u32, before: &Block) {
-        let (before, after): (Vec<PeerId>, _) =
-            (links_in(before).map(|(peer, _)| peer).collect(), self.links_of(number));
+        let (before, after): (Vec<PeerId>, _) = (peers_in(before).collect(), self.links_of(number));
         if !self.is_reachable(number) {
             self.hang_up(number, &after);
             return;

@@ -9,7 +9,7 @@ use meshwork_wire::{Incarnation, PeerId, frame};
 use crate::block::{Block, Changes, Unfit};
 use crate::frames::{Delta, Manifest, Mark, Stamp, Summary};
 use crate::hash::{EMPTY, Half, half, sha256};
-use crate::limits::{MAX_KEY, MAX_VALUE};
+use crate::limits::MAX_VALUE;
 
 /// Opens what is hashed for a leaf of the trie over all members.
 const LEAF: &[u8] = b"meshwork leaf v1";
@@ -52,9 +52,19 @@ impl Replica {
 
 /// Links that an origin says are up, in order.
 pub(crate) fn links_in(block: &Block) -> impl Iterator<Item = (PeerId, LinkRecord)> {
-    let decode =
-        |(key, value): (&[u8], &[u8])| Some((frame::decode(key, MAX_KEY).ok()?, frame::decode(value, MAX_VALUE).ok()?));
+    let decode = |(key, value): (&[u8], &[u8])| Some((peer_in(key)?, frame::decode(value, MAX_VALUE).ok()?));
     block.of_store(Links::ID).filter_map(decode)
+}
+
+/// Far ends of these links, in order.
+pub(crate) fn peers_in(block: &Block) -> impl Iterator<Item = PeerId> {
+    block.of_store(Links::ID).filter_map(|(key, _)| peer_in(key))
+}
+
+/// A frame that holds an id, as keys of links are. They are read more often than anything else.
+fn peer_in(key: &[u8]) -> Option<PeerId> {
+    let (format, id) = key.split_first()?;
+    id.try_into().ok().filter(|_| *format == frame::FORMAT).map(PeerId)
 }
 
 /// The state that every run starts from.
@@ -69,7 +79,8 @@ pub struct Pool(Option<Mutex<Shared>>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    states: HashMap<(PeerId, Mark), Weak<Replica>>,
+    /// By what its manifest is signed with.
+    states: HashMap<[u8; 64], Weak<Replica>>,
     review_at: usize,
 }
 
@@ -82,7 +93,7 @@ impl Pool {
 
     fn find(&self, manifest: &Manifest) -> Option<Arc<Replica>> {
         let shared = self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = shared.states.get(&(manifest.origin.peer_id(), manifest.stamp.mark()))?.upgrade();
+        let state = shared.states.get(&manifest.signature.0)?.upgrade();
         state.filter(|state| state.manifest == *manifest)
     }
 
@@ -94,7 +105,7 @@ impl Pool {
                 shared.states.retain(|_, state| state.strong_count() > 0);
                 shared.review_at = shared.states.len() * 2;
             }
-            shared.states.insert((state.manifest.origin.peer_id(), state.mark()), Arc::downgrade(&state));
+            shared.states.insert(state.manifest.signature.0, Arc::downgrade(&state));
         }
         state
     }
@@ -104,8 +115,15 @@ impl Pool {
         self.find(manifest).is_some() || manifest.is_valid()
     }
 
-    /// The state of these entries under a manifest that [is signed](Self::is_signed).
-    pub(crate) fn state(&self, manifest: Manifest, block: Block) -> Result<Arc<Replica>, Unfit> {
+    /// The state of these bytes under a manifest that [is signed](Self::is_signed).
+    pub(crate) fn parse(&self, manifest: Manifest, bytes: &[u8]) -> Result<Arc<Replica>, Unfit> {
+        match self.find(&manifest) {
+            Some(known) if known.block.bytes() == bytes => Ok(known),
+            _ => self.state(manifest, Block::parse(bytes)?),
+        }
+    }
+
+    fn state(&self, manifest: Manifest, block: Block) -> Result<Arc<Replica>, Unfit> {
         match self.find(&manifest) {
             Some(known) if known.block == block => Ok(known),
             Some(_) => Err(Unfit::Root),

@@ -24,23 +24,15 @@ impl Gossip {
         let served = self.served_by(from);
         let mut outcome = Ok(());
         for bytes in changes {
-            let delta = frame::decode(&bytes, MAX_FRAME).map_err(Misbehaved::from);
-            let applied = delta.and_then(|delta| self.on_delta(now, from, delta, &bytes, served));
-            outcome = outcome.and(applied);
+            outcome = outcome.and(self.on_delta(now, from, &bytes, served));
         }
         outcome
     }
 
-    /// Applies a change and passes it on, or asks for the whole state where it does not fit.
-    fn on_delta(
-        &mut self,
-        now: Instant,
-        from: PeerId,
-        delta: Delta,
-        bytes: &[u8],
-        served: Mask,
-    ) -> Result<(), Misbehaved> {
-        let manifest = delta.manifest;
+    /// Applies a change and passes it on, or asks for the whole state where it does not fit. Most changes come over
+    /// several links, and all but the first copy are done with once their manifest was read.
+    fn on_delta(&mut self, now: Instant, from: PeerId, bytes: &[u8], served: Mask) -> Result<(), Misbehaved> {
+        let manifest: Manifest = frame::decode_first(bytes)?;
         let (origin, stamp) = (manifest.origin.peer_id(), manifest.stamp);
         if origin == self.id {
             return self.on_own_manifest(&manifest);
@@ -50,6 +42,7 @@ impl Gossip {
             self.compare(from, &summary, false);
             return Ok(());
         }
+        let delta: Delta = frame::decode(bytes, MAX_FRAME)?;
         if !self.pool.is_signed(&manifest) {
             return Err(Misbehaved::Forged(origin));
         }

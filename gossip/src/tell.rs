@@ -13,7 +13,7 @@ use crate::frames::{Frame, Summary};
 use crate::gossip::Gossip;
 use crate::limits::{ANNOUNCE_PAUSE, MAX_BATCH};
 use crate::link::{Link, Mask};
-use crate::replica::links_in;
+use crate::replica::peers_in;
 
 /// Summaries in one frame: about 40 bytes each.
 const ANNOUNCE_MOST: usize = 512;
@@ -23,6 +23,7 @@ impl Gossip {
     pub(crate) fn tell_all(&mut self, number: u32, informed: Mask) {
         let Some(known) = self.members.get_mut(number) else { return };
         known.informed = informed;
+        self.stirred = true;
         for (peer, link) in &mut self.links {
             let lacks = *peer != known.id && !(known.informed.has(link.bit) || known.pending.has(link.bit));
             if lacks {
@@ -36,6 +37,7 @@ impl Gossip {
     pub(crate) fn tell_again(&mut self, to: PeerId, number: u32) {
         let (Some(known), Some(link)) = (self.members.get_mut(number), self.links.get_mut(&to)) else { return };
         known.informed = known.informed.without(link.bit);
+        self.stirred = true;
         if known.id != to && !known.pending.has(link.bit) {
             known.pending = known.pending.with(link.bit);
             link.tell.push(number);
@@ -45,8 +47,8 @@ impl Gossip {
     /// Neighbours of a neighbour: what it passed on they get from it, or from where it got it.
     pub(crate) fn served_by(&self, from: PeerId) -> Mask {
         let replica = self.members.of(from);
-        let theirs = replica.into_iter().flat_map(|replica| links_in(&replica.block));
-        let ours = theirs.filter_map(|(peer, _)| self.links.get(&peer));
+        let theirs = replica.into_iter().flat_map(|replica| peers_in(&replica.block));
+        let ours = theirs.filter_map(|peer| self.links.get(&peer));
         ours.fold(Mask::default(), |mask, link| mask.with(link.bit))
     }
 

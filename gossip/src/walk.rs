@@ -51,6 +51,7 @@ impl Gossip {
         round.heard |= heard;
         if !more && !std::mem::take(&mut round.heard) {
             link.walk.complete = true;
+            self.stirred = true;
         } else {
             self.say(from, !begun, more, answers);
         }
@@ -77,6 +78,7 @@ impl Gossip {
         round.said |= said;
         if !more && !std::mem::take(&mut round.said) {
             link.walk.complete = true;
+            self.stirred = true;
         }
     }
 

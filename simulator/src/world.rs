@@ -18,7 +18,7 @@ use meshwork_wire::record::StoreId;
 use crate::content::Notes;
 use crate::graph::Graph;
 use crate::random::Random;
-use crate::wire::{Conditions, End, Packet};
+use crate::wire::{Conditions, Packet};
 use node::Node;
 
 /// How often a node dials the neighbours to which it has no link.
@@ -44,8 +44,6 @@ pub struct World {
     pool: Arc<Pool>,
     schedule: BinaryHeap<Reverse<Moment>>,
     scheduled: u64,
-    /// The connection that each end uses towards the other.
-    ends: BTreeMap<(usize, usize), End>,
     connections: u64,
     /// Ways that are blocked.
     cuts: BTreeSet<(usize, usize)>,
@@ -138,7 +136,6 @@ impl World {
             pool: Arc::new(Pool::shared()),
             schedule: BinaryHeap::new(),
             scheduled: 0,
-            ends: BTreeMap::new(),
             connections: 0,
             cuts: BTreeSet::new(),
             sides: None,
@@ -250,7 +247,7 @@ impl World {
         match &event {
             Event::LinkSilent { peer } => {
                 let (far, now) = (self.index[peer], self.now);
-                self.ends.remove(&(node, far));
+                self.nodes[node].ends.remove(&far);
                 self.on(node, |gossip, _| gossip.link_down(now, *peer));
             }
             Event::Member { peer, state, .. } => {

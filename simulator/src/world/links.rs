@@ -34,7 +34,12 @@ impl World {
     pub fn heal(&mut self) {
         self.cuts.clear();
         self.sides = None;
-        let held: Vec<Packet> = self.ends.values_mut().flat_map(|end| std::mem::take(&mut end.held)).collect();
+        let held: Vec<Packet> = self
+            .nodes
+            .iter_mut()
+            .flat_map(|node| node.ends.values_mut())
+            .flat_map(|end| std::mem::take(&mut end.held))
+            .collect();
         held.into_iter().for_each(|packet| self.fly(packet));
     }
 
@@ -47,12 +52,12 @@ impl World {
 
     /// Links as each end sees them.
     pub fn links(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.ends.keys().copied()
+        self.nodes.iter().enumerate().flat_map(|(near, node)| node.ends.keys().map(move |far| (near, *far)))
     }
 
     fn is_whole(&self, one: usize, other: usize) -> bool {
-        let near = self.ends.get(&(one, other)).map(|end| end.connection);
-        near.is_some() && near == self.ends.get(&(other, one)).map(|end| end.connection)
+        let near = self.nodes[one].ends.get(&other).map(|end| end.connection);
+        near.is_some() && near == self.nodes[other].ends.get(&one).map(|end| end.connection)
     }
 
     fn can_meet(&self, one: usize, other: usize) -> bool {
@@ -79,8 +84,10 @@ impl World {
             return;
         }
         self.connections += 1;
-        for way in [(one, other), (other, one)] {
-            self.ends.insert(way, End { connection: self.connections, last: self.now, held: VecDeque::new() });
+        for (near, far) in [(one, other), (other, one)] {
+            self.nodes[near]
+                .ends
+                .insert(far, End { connection: self.connections, last: self.now, held: VecDeque::new() });
         }
         let rtt = self.conditions.latency * 2;
         for (near, far) in [(one, other), (other, one)] {
@@ -101,7 +108,7 @@ impl World {
         if !self.runs(node) {
             return;
         }
-        let far: Vec<usize> = self.ends.range((node, 0)..=(node, usize::MAX)).map(|((_, far), _)| *far).collect();
+        let far: Vec<usize> = self.nodes[node].ends.keys().copied().collect();
         for far in far {
             let rtt = self.conditions.latency * 2 + self.conditions.late(&mut self.random);
             let peer = self.id(far);
@@ -111,33 +118,31 @@ impl World {
 
     pub(super) fn send(&mut self, from: usize, Transmit { to, frame, reliable }: Transmit) {
         let to = self.index[&to];
-        if let Some(connection) = self.ends.get(&(from, to)).map(|end| end.connection) {
+        if let Some(connection) = self.nodes[from].ends.get(&to).map(|end| end.connection) {
             self.fly(Packet { from, to, connection, reliable, frame });
         }
     }
 
     fn fly(&mut self, packet: Packet) {
-        let now = self.now;
+        let (now, length) = (self.now, packet.frame.len());
         let state = &mut self.nodes[packet.from];
         let leaves = state.busy_until.unwrap_or(now).max(now);
-        let Some(end) = self.ends.get_mut(&(packet.from, packet.to)) else { return };
-        let (random, length) = (&mut self.random, packet.frame.len());
+        let Some(end) = state.ends.get_mut(&packet.to) else { return };
         let Passage { bytes, arrives } = if packet.reliable {
-            self.conditions.stream(random, leaves, end.last, length)
+            self.conditions.stream(&mut self.random, leaves, end.last, length)
         } else {
-            self.conditions.datagram(random, leaves, length)
+            self.conditions.datagram(&mut self.random, leaves, length)
         };
+        if let Some(at) = arrives.filter(|_| packet.reliable) {
+            end.last = at;
+        }
         if let Some(bandwidth) = state.bandwidth {
             state.busy_until = Some(leaves + Duration::from_micros(bytes * 1_000_000 / bandwidth));
         }
         state.sent += bytes;
         self.tally(bytes);
         let Some(arrives) = arrives else { return };
-        if packet.reliable {
-            if let Some(end) = self.ends.get_mut(&(packet.from, packet.to)) {
-                end.last = arrives;
-            }
-        } else if self.random.chance(self.conditions.duplicates) {
+        if !packet.reliable && self.random.chance(self.conditions.duplicates) {
             let again = arrives + self.conditions.late(&mut self.random);
             self.at(again, What::Arrival(Box::new(packet.clone())));
         }
@@ -153,9 +158,10 @@ impl World {
     }
 
     pub(super) fn arrive(&mut self, packet: Packet) {
-        let (way, cut) = ((packet.from, packet.to), self.is_cut(packet.from, packet.to));
+        let cut = self.is_cut(packet.from, packet.to);
         if packet.reliable {
-            let Some(end) = self.ends.get_mut(&way).filter(|end| end.connection == packet.connection) else { return };
+            let end = self.nodes[packet.from].ends.get_mut(&packet.to);
+            let Some(end) = end.filter(|end| end.connection == packet.connection) else { return };
             if cut || !end.held.is_empty() {
                 end.held.push_back(packet);
                 return;
@@ -173,7 +179,7 @@ impl World {
 
     pub(super) fn deliver(&mut self, packet: Packet) {
         let from = self.id(packet.from);
-        let open = self.ends.get(&(packet.to, packet.from)).is_some_and(|end| end.connection == packet.connection);
+        let open = self.nodes[packet.to].ends.get(&packet.from).is_some_and(|end| end.connection == packet.connection);
         if open && self.is_running(packet.to) {
             let outcome = self.on(packet.to, |gossip, now| gossip.receive(now, from, &packet.frame));
             outcome.expect("honest nodes behave");

@@ -11,7 +11,7 @@ use meshwork_wire::{Incarnation, PeerId};
 use super::{MEASURE, REDIAL, What, World};
 use crate::content::{self, Notes};
 use crate::random::Random;
-use crate::wire::Packet;
+use crate::wire::{End, Packet};
 
 /// One host.
 pub(super) struct Node {
@@ -36,6 +36,8 @@ pub(super) struct Node {
     pub(super) bandwidth: Option<u64>,
     /// When what it sent so far is on the wire.
     pub(super) busy_until: Option<Instant>,
+    /// Its ends of connections, by the other side.
+    pub(super) ends: BTreeMap<usize, End>,
     pub(super) sent: u64,
     /// Members that it sees alive.
     alive: Vec<u64>,
@@ -60,6 +62,7 @@ impl Node {
             backlog: VecDeque::new(),
             bandwidth: None,
             busy_until: None,
+            ends: BTreeMap::new(),
             sent: 0,
             alive: vec![0; count.div_ceil(64)],
             living: 0,
@@ -161,8 +164,7 @@ impl World {
         state.busy_until = None;
         state.alive.fill(0);
         state.living = 0;
-        let ends: Vec<_> = self.ends.range((node, 0)..=(node, usize::MAX)).map(|(end, _)| *end).collect();
-        ends.iter().for_each(|end| drop(self.ends.remove(end)));
+        state.ends.clear();
     }
 
     /// Starts a node that is not running, under the next incarnation, with the notes that it has on disk.
