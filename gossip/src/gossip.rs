@@ -247,6 +247,13 @@ impl Gossip {
         Some(member(known, known.standing.as_ref()?))
     }
 
+    /// Run and number of the latest state of an origin that is held.
+    #[must_use]
+    pub fn latest(&self, origin: PeerId) -> Option<(Incarnation, u64)> {
+        let stamp = self.members.of(origin)?.stamp();
+        Some((stamp.incarnation, stamp.sequence))
+    }
+
     /// Root over all that is held of everyone: the same at two nodes when they hold the same.
     #[must_use]
     pub fn digest(&mut self) -> [u8; 16] {

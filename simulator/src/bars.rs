@@ -83,14 +83,16 @@ impl Course {
         self.figures.push(figure);
     }
 
-    /// Runs the whole course.
-    pub fn run(mut self) -> Vec<Figure> {
+    /// Runs the course, the whole of it or without partition and losses.
+    pub fn run(&mut self, whole: bool) -> &[Figure] {
         self.cold_start();
         self.one_change();
         self.idle();
-        self.partition();
-        self.losses();
-        self.figures
+        if whole {
+            self.partition();
+            self.losses();
+        }
+        &self.figures
     }
 
     /// From nothing to one view.

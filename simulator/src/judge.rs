@@ -47,9 +47,8 @@ impl World {
         let reference = self.view(first);
         for &node in &living {
             self.keeps_its_own(node)?;
-            let view = self.view(node);
-            if view != reference {
-                return Err(format!("nodes {node} and {first} differ:\n{view:?}\n{reference:?}"));
+            if let Some(difference) = difference(&self.view(node), &reference) {
+                return Err(format!("nodes {node} and {first} differ: {difference}"));
             }
             if let Some(of) = living.iter().find(|&&of| of != node && !self.sees(node, of, MemberState::Alive)) {
                 return Err(format!("node {node} does not see {of} alive"));
@@ -72,4 +71,15 @@ impl World {
         let links = gossip.entries::<Links>().map(|(origin, key, _)| (origin, key));
         (gossip.entries::<Notes>().collect(), links.collect())
     }
+}
+
+/// The first thing that one view has and the other has not.
+fn difference(one: &View, other: &View) -> Option<String> {
+    let note = one
+        .0
+        .symmetric_difference(&other.0)
+        .next()
+        .map(|(origin, key, value)| format!("only one has note {key} of {}, {value:?}", origin.short()));
+    let link = || one.1.symmetric_difference(&other.1).next();
+    note.or_else(|| link().map(|(near, far)| format!("only one has the link {} to {}", near.short(), far.short())))
 }

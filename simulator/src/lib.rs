@@ -8,6 +8,7 @@
 //! - [`graph`]: who wants a link to whom
 //! - [`content`]: what a node of a real mesh publishes
 //! - [`judge`]: what has to hold, and what one node sees of another
+//! - [`schedule`]: random things that befall small meshes, and the smallest of them that break something
 //! - [`bars`]: the figures that a large mesh has to reach
 
 pub mod bars;
@@ -15,6 +16,7 @@ pub mod content;
 pub mod graph;
 pub mod judge;
 pub mod random;
+pub mod schedule;
 pub mod wire;
 pub mod world;
 

@@ -21,6 +21,9 @@ enum Verb {
         /// Nodes of the mesh.
         #[arg(long, default_value_t = 1000)]
         nodes: usize,
+        /// Leave out partition and losses, which take most of the time.
+        #[arg(long)]
+        calm: bool,
         /// What everything left to chance follows from.
         #[arg(long, env = "MESHWORK_SEED", default_value_t = 1)]
         seed: u64,
@@ -29,16 +32,17 @@ enum Verb {
 
 fn main() -> ExitCode {
     match Arguments::parse().verb {
-        Verb::Bars { nodes, seed } => bars(nodes, seed),
+        Verb::Bars { nodes, calm, seed } => bars(nodes, calm, seed),
     }
 }
 
-fn bars(nodes: usize, seed: u64) -> ExitCode {
+fn bars(nodes: usize, calm: bool, seed: u64) -> ExitCode {
     println!("{nodes} nodes, 50 ms one way, 1 % loss, MESHWORK_SEED={seed}");
     let begun = Instant::now();
-    let figures = Course::new(seed, nodes, print).run();
+    let mut course = Course::new(seed, nodes, print);
+    let met = course.run(!calm).iter().all(Figure::holds);
     println!("simulated in {:.1} s", begun.elapsed().as_secs_f64());
-    if figures.iter().all(Figure::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn print(figure: &Figure) {

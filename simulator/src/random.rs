@@ -63,8 +63,11 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// `MESHWORK_SCHEDULES`, or a tenth of the full count.
+/// What `make test-long` sets `MESHWORK_SCHEDULES` to.
+const FULL: u64 = 2000;
+
+/// As much of the full count as `MESHWORK_SCHEDULES` is of 2,000, or a tenth of it.
 #[must_use]
 pub fn schedules(full: u64) -> u64 {
-    number("MESHWORK_SCHEDULES").unwrap_or(full / 10)
+    number("MESHWORK_SCHEDULES").unwrap_or(FULL / 10).saturating_mul(full).div_ceil(FULL)
 }

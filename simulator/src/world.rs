@@ -176,6 +176,12 @@ impl World {
         self.now = end;
     }
 
+    /// When something is to happen next.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.schedule.peek().map(|next| next.0.at)
+    }
+
     /// Does what is next. Answers whether there was anything.
     pub fn step(&mut self) -> bool {
         let Some(Reverse(Moment { at, what, .. })) = self.schedule.pop() else { return false };

@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub(super) notes: BTreeMap<u32, String>,
     /// Publishes what a node of a real mesh does.
     pub(super) realistic: bool,
+    /// The latest state of the runs that ended.
+    pub(super) said: Option<(u64, u64)>,
     /// When it wants to be called.
     pub(super) due: Option<Instant>,
     /// The earliest scheduled call.
@@ -56,6 +58,7 @@ impl Node {
             events: Vec::new(),
             notes: BTreeMap::new(),
             realistic: false,
+            said: None,
             due: None,
             armed: None,
             paused_until: None,
@@ -118,6 +121,26 @@ impl World {
         &self.nodes[node].events
     }
 
+    /// Run and number of the latest state of an origin that a running node has.
+    #[must_use]
+    pub fn state(&self, node: usize, origin: usize) -> Option<(u64, u64)> {
+        let (run, number) = self.gossip(node).latest(self.id(origin))?;
+        Some((run.0, number))
+    }
+
+    /// Run and number of the latest state that an origin ever published.
+    #[must_use]
+    pub fn said(&self, origin: usize) -> Option<(u64, u64)> {
+        let living = self.is_running(origin).then(|| self.state(origin, origin)).flatten();
+        living.max(self.nodes[origin].said)
+    }
+
+    /// How often a node was started.
+    #[must_use]
+    pub fn starts(&self, node: usize) -> u64 {
+        self.nodes[node].starts
+    }
+
     /// What a node was told to say.
     #[must_use]
     pub fn notes(&self, node: usize) -> &BTreeMap<u32, String> {
@@ -156,7 +179,9 @@ impl World {
 
     /// Ends a node's process at once.
     pub fn crash(&mut self, node: usize) {
+        let said = self.said(node);
         let state = &mut self.nodes[node];
+        state.said = said;
         state.gossip = None;
         state.due = None;
         state.backlog.clear();
