@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use meshwork_identity::Identity;
+use meshwork_identity::{Identity, PublicKey};
 use meshwork_wire::record::StoreId;
 use meshwork_wire::{Incarnation, PeerId, frame};
 
@@ -245,6 +245,18 @@ impl Gossip {
     pub fn member(&self, peer: PeerId) -> Option<Member> {
         let known = self.members.get(self.members.find(peer)?)?;
         Some(member(known, known.standing.as_ref()?))
+    }
+
+    /// Key of this node.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.identity.public_key()
+    }
+
+    /// Origins of which something is held, this node included.
+    #[must_use]
+    pub const fn origins(&self) -> usize {
+        self.members.held()
     }
 
     /// Run and number of the latest state of an origin that is held.

@@ -118,7 +118,6 @@ impl Members {
     }
 
     /// Origins of which something is held, this node included.
-    #[cfg(test)]
     pub(crate) const fn held(&self) -> usize {
         self.held
     }

@@ -39,6 +39,12 @@ impl Figure {
         Self { what, value: value.map(|time| time.as_secs_f64()), bar: bar.as_secs_f64(), unit: "s" }
     }
 
+    /// Bytes for each known peer.
+    #[must_use]
+    pub const fn memory(value: f64) -> Self {
+        Self { what: "memory for each known peer", value: Some(value), bar: 2048.0, unit: "B" }
+    }
+
     /// What has no bar.
     const fn fact(what: &'static str, value: f64, unit: &'static str) -> Self {
         Self { what, value: Some(value), bar: f64::INFINITY, unit }
@@ -119,15 +125,28 @@ impl Course {
         self.note(Figure::time("a change at every node", all, Duration::from_secs(3)));
     }
 
-    /// Nothing happens.
-    pub fn idle(&mut self) {
+    /// What a node sends on average, from a cold start on, once it is quiet.
+    pub fn idle_rate(&mut self) -> f64 {
+        (0..self.world.count()).for_each(|node| self.world.restart(node));
+        self.until(Self::is_one);
         self.world.run(QUIET);
+        self.idle_rates().0
+    }
+
+    /// What nodes send a second while nothing happens: on average, and the busiest.
+    fn idle_rates(&mut self) -> (f64, f64) {
         let count = self.world.count();
         let before: Vec<u64> = (0..count).map(|node| self.world.sent(node)).collect();
         self.world.run(WINDOW);
         let rate = |node: usize| (self.world.sent(node) - before[node]) as f64 / WINDOW.as_secs_f64();
         let rates: Vec<f64> = (0..count).map(rate).collect();
-        let (mean, most) = (rates.iter().sum::<f64>() / count as f64, rates.iter().fold(0.0, |a, b| f64::max(a, *b)));
+        (rates.iter().sum::<f64>() / count as f64, rates.iter().fold(0.0, |a, b| f64::max(a, *b)))
+    }
+
+    /// Nothing happens.
+    pub fn idle(&mut self) {
+        self.world.run(QUIET);
+        let (mean, most) = self.idle_rates();
         self.note(Figure { what: "idle, sent by a node on average", value: Some(mean), bar: 2048.0, unit: "B/s" });
         self.note(Figure { what: "idle, sent by the busiest node", value: Some(most), bar: 2048.0, unit: "B/s" });
     }

@@ -10,11 +10,16 @@
 //! - [`judge`]: what has to hold, and what one node sees of another
 //! - [`schedule`]: random things that befall small meshes, and the smallest of them that break something
 //! - [`bars`]: the figures that a large mesh has to reach
+//! - [`memory`]: what a known peer costs a daemon
+//! - [`draw`], [`plot`]: convergence, traffic and the mesh as pictures
 
 pub mod bars;
 pub mod content;
+pub mod draw;
 pub mod graph;
 pub mod judge;
+pub mod memory;
+pub mod plot;
 pub mod random;
 pub mod schedule;
 pub mod wire;

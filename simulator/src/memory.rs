@@ -1,0 +1,78 @@
+//! What a known peer costs a daemon, measured in the memory of this process.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use meshwork_gossip::Gossip;
+use meshwork_identity::Identity;
+use meshwork_wire::record::{LinkRecord, Links};
+use meshwork_wire::{Incarnation, PeerId};
+
+use crate::bars::degree;
+use crate::content;
+use crate::random::Random;
+
+/// Peers that come before the measurement, so that what is needed once is there.
+const WARM: usize = 200;
+
+/// Bytes in a page of memory, where this is measured.
+const PAGE: usize = 4096;
+
+/// Mean bytes by which one node's memory grows for each peer that it comes to know, everything included. Nothing is
+/// shared, and each peer publishes what [`content`] says and the links of a large mesh.
+///
+/// # Errors
+/// The system does not tell.
+pub fn per_peer(count: usize) -> std::io::Result<f64> {
+    let mut node = node(usize::MAX);
+    (0..WARM).for_each(|number| meet(&mut node, number, count));
+    let before = resident()?;
+    (WARM..WARM + count).for_each(|number| meet(&mut node, number, count));
+    let grown = resident()?.saturating_sub(before);
+    assert!(node.origins() > count, "a peer stayed unknown");
+    Ok((grown * PAGE) as f64 / count as f64)
+}
+
+fn resident() -> std::io::Result<usize> {
+    let pages = std::fs::read_to_string("/proc/self/statm")?;
+    let resident = pages.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
+    resident.ok_or_else(|| std::io::Error::other("/proc/self/statm has another form"))
+}
+
+fn node(number: usize) -> Gossip {
+    let identity = Identity::from_seed(Random::new(number as u64).bytes());
+    Gossip::new(Arc::new(identity), Incarnation(1), Instant::now())
+}
+
+/// Lets a node learn all of another one over a link that goes again.
+fn meet(node: &mut Gossip, number: usize, count: usize) {
+    let now = Instant::now();
+    let identity = Arc::new(Identity::from_seed(Random::new(number as u64).bytes()));
+    let mut peer = Gossip::new(Arc::clone(&identity), Incarnation(1), now);
+    content::publish(&mut peer, now, u32::try_from(number).unwrap_or_default()).expect("it fits");
+    let mut random = Random::new(number as u64);
+    for _ in 0..degree(count) {
+        let mut far = PeerId([0; 16]);
+        far.0.copy_from_slice(&random.bytes()[..16]);
+        peer.put::<Links>(now, &far, &LinkRecord { rtt_us: Some(100_000) }).expect("it fits");
+    }
+    let (own, other) = (node.peer_id(), peer.peer_id());
+    let key = identity.public_key();
+    while let Some(transmit) = peer.poll_transmit() {
+        drop(transmit);
+    }
+    node.link_up(now, other, key);
+    peer.link_up(now, own, node.public_key());
+    while exchange(now, node, &mut peer) | exchange(now, &mut peer, node) {}
+    node.link_down(now, other);
+    while node.poll_event().is_some() {}
+}
+
+fn exchange(now: Instant, from: &mut Gossip, to: &mut Gossip) -> bool {
+    let mut any = false;
+    while let Some(transmit) = from.poll_transmit() {
+        any = true;
+        to.receive(now, from.peer_id(), &transmit.frame).expect("honest nodes behave");
+    }
+    any
+}
