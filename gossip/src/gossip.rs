@@ -181,8 +181,7 @@ impl Gossip {
     }
 
     fn on_hello(&mut self, now: Instant, from: PeerId, hello: &Hello) -> Result<(), Misbehaved> {
-        if let Some(standing) = self.members.standing(from) {
-            let key = standing.public_key;
+        if let Some(key) = self.members.public_key(from) {
             self.learn(now, from, key, hello.incarnation);
         }
         match &hello.echo {
@@ -237,14 +236,14 @@ impl Gossip {
 
     /// All members but this node.
     pub fn members(&self) -> impl Iterator<Item = Member> {
-        self.members.others().filter_map(|(_, known)| Some(member(known, known.standing.as_ref()?)))
+        self.members.others().filter_map(|(_, known)| member(known, known.standing.as_ref()?))
     }
 
     /// A member other than this node.
     #[must_use]
     pub fn member(&self, peer: PeerId) -> Option<Member> {
         let known = self.members.get(self.members.find(peer)?)?;
-        Some(member(known, known.standing.as_ref()?))
+        member(known, known.standing.as_ref()?)
     }
 
     /// Key of this node.
@@ -347,13 +346,13 @@ impl Gossip {
     }
 }
 
-fn member(known: &Known, standing: &Standing) -> Member {
-    Member {
+fn member(known: &Known, standing: &Standing) -> Option<Member> {
+    Some(Member {
         id: known.id,
-        public_key: standing.public_key,
+        public_key: known.public_key()?,
         incarnation: standing.incarnation,
         state: standing.state,
         since: standing.since,
         neighbours: known.replica.iter().flat_map(|replica| links_in(&replica.block)).collect(),
-    }
+    })
 }

@@ -30,6 +30,8 @@ pub(crate) struct Known {
     pub(crate) replica: Option<Arc<Replica>>,
     /// Nothing for this node.
     pub(crate) standing: Option<Standing>,
+    /// Key of a neighbour of which no state came yet.
+    key: Option<Box<PublicKey>>,
     /// Links that have this state, or were told of it.
     pub(crate) informed: Mask,
     /// Links that are to be told.
@@ -41,11 +43,18 @@ pub(crate) struct Known {
 /// A member other than this node, as seen from here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Standing {
-    pub(crate) public_key: PublicKey,
     pub(crate) incarnation: Incarnation,
     pub(crate) state: MemberState,
     pub(crate) since: Instant,
     announced: bool,
+}
+
+impl Known {
+    /// Its identity, unless it is this node.
+    pub(crate) fn public_key(&self) -> Option<PublicKey> {
+        let proven = self.replica.as_ref().map(|replica| replica.manifest.origin);
+        proven.or_else(|| self.key.as_deref().copied())
+    }
 }
 
 /// All of them.
@@ -81,17 +90,18 @@ impl Members {
             held: 0,
             suspects: BTreeMap::new(),
         };
-        members.add(own, None);
+        members.add(own, None, None);
         if let Some(own) = members.list.first_mut() {
             own.parent = SELF;
         }
         members
     }
 
-    fn add(&mut self, id: PeerId, standing: Option<Standing>) -> u32 {
+    fn add(&mut self, id: PeerId, standing: Option<Standing>, key: Option<Box<PublicKey>>) -> u32 {
         let number = u32::try_from(self.list.len()).unwrap_or(NOBODY);
         let (informed, pending) = (Mask::default(), Mask::default());
-        self.list.push(Known { id, replica: None, standing, informed, pending, parent: NOBODY });
+        grow_slowly(&mut self.list);
+        self.list.push(Known { id, replica: None, standing, key, informed, pending, parent: NOBODY });
         self.trie.insert(number, &self.list);
         number
     }
@@ -113,8 +123,8 @@ impl Members {
         self.get(self.find(origin)?)?.replica.as_ref()
     }
 
-    pub(crate) fn standing(&self, peer: PeerId) -> Option<&Standing> {
-        self.get(self.find(peer)?)?.standing.as_ref()
+    pub(crate) fn public_key(&self, peer: PeerId) -> Option<PublicKey> {
+        self.get(self.find(peer)?)?.public_key()
     }
 
     /// Origins of which something is held, this node included.
@@ -164,6 +174,7 @@ impl Members {
         let Some(known) = self.list.get_mut(number as usize) else { return };
         self.held += usize::from(known.replica.is_none());
         known.replica = Some(replica);
+        known.key = None;
         self.trie.touch(known.id);
     }
 
@@ -177,8 +188,8 @@ impl Members {
     ) -> (u32, Option<Event>) {
         let Some(number) = self.find(peer) else {
             let state = MemberState::Suspect;
-            let number =
-                self.add(peer, Some(Standing { public_key, incarnation, state, since: now, announced: false }));
+            let standing = Standing { incarnation, state, since: now, announced: false };
+            let number = self.add(peer, Some(standing), Some(Box::new(public_key)));
             self.appeared(number);
             return (number, None);
         };
@@ -242,6 +253,14 @@ impl Members {
 
     pub(crate) fn timeout(&self) -> Option<Instant> {
         self.suspects.values().min().map(|since| *since + DEATH)
+    }
+}
+
+/// Makes room by an eighth at a time: a table of thousands is held for long, and most of what doubling would set aside
+/// is never used.
+pub(crate) fn grow_slowly<T>(list: &mut Vec<T>) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(list.len() / 8 + 8);
     }
 }
 

@@ -32,11 +32,11 @@ impl Gossip {
             return Ok(());
         }
         if message.source != from {
-            let Some(source) = self.members.standing(message.source) else {
+            let Some(key) = self.members.public_key(message.source) else {
                 self.counters.unexpected += 1;
                 return Ok(());
             };
-            if !message.is_valid(source.public_key) {
+            if !message.is_valid(key) {
                 return Err(Misbehaved::Forged(message.source));
             }
         }

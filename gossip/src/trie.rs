@@ -8,6 +8,7 @@
 use meshwork_wire::PeerId;
 
 use crate::hash::{Half, half, sha256};
+use crate::membership::grow_slowly;
 
 /// Fingerprint of nothing.
 pub(crate) const NOTHING: Half = [0; 16];
@@ -119,6 +120,7 @@ impl Trie {
                 End::Leaf(other) => {
                     // Two ids differ somewhere: the next level tells them apart, or the one after it.
                     let below = self.nodes.len();
+                    grow_slowly(&mut self.nodes);
                     self.nodes.push(Node::new());
                     self.set_child(below, digit(leaves.id(other), level + 1), LEAF | other);
                     self.set_child(node, digit(id, level), u32::try_from(below).unwrap_or(0));

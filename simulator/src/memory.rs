@@ -25,9 +25,10 @@ const PAGE: usize = 4096;
 /// The system does not tell.
 pub fn per_peer(count: usize) -> std::io::Result<f64> {
     let mut node = node(usize::MAX);
-    (0..WARM).for_each(|number| meet(&mut node, number, count));
+    let peers: Vec<PeerId> = (0..WARM + count).map(|number| identity(number).peer_id()).collect();
+    (0..WARM).for_each(|number| meet(&mut node, number, &peers));
     let before = resident()?;
-    (WARM..WARM + count).for_each(|number| meet(&mut node, number, count));
+    (WARM..WARM + count).for_each(|number| meet(&mut node, number, &peers));
     let grown = resident()?.saturating_sub(before);
     assert!(node.origins() > count, "a peer stayed unknown");
     Ok((grown * PAGE) as f64 / count as f64)
@@ -40,20 +41,22 @@ fn resident() -> std::io::Result<usize> {
 }
 
 fn node(number: usize) -> Gossip {
-    let identity = Identity::from_seed(Random::new(number as u64).bytes());
-    Gossip::new(Arc::new(identity), Incarnation(1), Instant::now())
+    Gossip::new(Arc::new(identity(number)), Incarnation(1), Instant::now())
+}
+
+fn identity(number: usize) -> Identity {
+    Identity::from_seed(Random::new(number as u64).bytes())
 }
 
 /// Lets a node learn all of another one over a link that goes again.
-fn meet(node: &mut Gossip, number: usize, count: usize) {
+fn meet(node: &mut Gossip, number: usize, peers: &[PeerId]) {
     let now = Instant::now();
-    let identity = Arc::new(Identity::from_seed(Random::new(number as u64).bytes()));
+    let identity = Arc::new(identity(number));
     let mut peer = Gossip::new(Arc::clone(&identity), Incarnation(1), now);
     content::publish(&mut peer, now, u32::try_from(number).unwrap_or_default()).expect("it fits");
     let mut random = Random::new(number as u64);
-    for _ in 0..degree(count) {
-        let mut far = PeerId([0; 16]);
-        far.0.copy_from_slice(&random.bytes()[..16]);
+    for _ in 0..degree(peers.len()) {
+        let far = random.pick(peers);
         peer.put::<Links>(now, &far, &LinkRecord { rtt_us: Some(100_000) }).expect("it fits");
     }
     let (own, other) = (node.peer_id(), peer.peer_id());
