@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use meshwork_gossip::MemberState;
+
 use crate::graph::Graph;
 use crate::random::Random;
 use crate::world::World;
@@ -12,6 +14,9 @@ use crate::world::World;
 /// Longest time in which a mesh that is left alone agrees: the longest silence after which a link is given up, a redial,
 /// what anti-entropy takes, and what a slow node still had to send.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Time in which everyone knows that a node is gone: 5 s, and what changes at that moment takes to spread.
+const UNREACHABLE: Duration = Duration::from_secs(6);
 
 /// Nodes up to which every node is looked at after every step.
 const SMALL: usize = 8;
@@ -91,7 +96,8 @@ impl Schedule {
         trial.world.conditions.duplicates = u32::try_from(random.below(1000)).unwrap_or_default();
         self.steps.iter().try_for_each(|step| trial.suffer(*step))?;
         trial.mend();
-        trial.agree()
+        trial.agree()?;
+        trial.lose(random.index(self.count))
     }
 
     /// A part of this schedule that `fails` as well, from which nothing can be taken away any more.
@@ -217,6 +223,7 @@ impl Trial {
         for node in 0..self.world.count() {
             self.world.slow_down(node, None);
             self.world.restart(node);
+            self.world.pause(node, Duration::ZERO);
         }
     }
 
@@ -230,6 +237,17 @@ impl Trial {
                 Ok(()) => return Ok(()),
             }
         }
+    }
+}
+
+impl Trial {
+    /// One that ends is not seen alive by anyone for long.
+    fn lose(&mut self, lost: usize) -> Result<(), String> {
+        self.world.crash(lost);
+        self.wait(UNREACHABLE)?;
+        let living = self.world.living();
+        let deceived = living.into_iter().find(|&node| self.world.sees(node, lost, MemberState::Alive));
+        deceived.map_or(Ok(()), |node| Err(format!("node {node} still sees {lost} alive, which has ended")))
     }
 }
 
