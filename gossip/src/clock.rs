@@ -15,6 +15,11 @@ impl RunningClock {
         Self { observed: now }
     }
 
+    /// The latest moment that was noted.
+    pub(crate) const fn observed(&self) -> Instant {
+        self.observed
+    }
+
     /// Notes a call at `now`, when the earliest timer was `due`. Answers how long the process stood still, which has
     /// to be added to every moment at which others were heard.
     pub(crate) fn observe(&mut self, now: Instant, due: Option<Instant>) -> Duration {

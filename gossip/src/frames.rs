@@ -8,8 +8,9 @@ use meshwork_wire::frame;
 use meshwork_wire::record::StoreId;
 use meshwork_wire::{Incarnation, PeerId};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
-use crate::trie::Hash;
+use crate::hash::{Half, Hash, half};
 
 /// Opens what is signed for a manifest.
 const MANIFEST_LABEL: &[u8] = b"meshwork manifest v1";
@@ -22,10 +23,15 @@ const MESSAGE_LABEL: &[u8] = b"meshwork message v1";
 pub(crate) enum Frame {
     Hello(Hello),
     Heartbeat(Heartbeat),
-    Digests(Digests),
-    Request(Request),
-    Delta(Delta),
-    Snapshot(Snapshot),
+    Walk(Walk),
+    /// States that the sender holds.
+    Announce(Vec<Summary>),
+    /// Asks for the states of these origins.
+    Request(Vec<PeerId>),
+    /// Changes of several origins, each a [`Delta`] in a frame of its own, so that it is passed on as it came.
+    Changes(Vec<ByteBuf>),
+    /// States of several origins.
+    States(Vec<Part>),
     Message(Message),
 }
 
@@ -41,8 +47,8 @@ pub(crate) struct Hello {
 /// Once a second, unreliable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Heartbeat {
-    /// First half of the root over all manifests that the sender holds.
-    pub(crate) digest: [u8; 16],
+    /// Fingerprint of all manifests that the sender holds.
+    pub(crate) digest: Half,
     /// The sender missed ours and wants one at once.
     pub(crate) probe: bool,
 }
@@ -57,25 +63,56 @@ pub(crate) struct Stamp {
     pub(crate) root: Hash,
 }
 
+/// A stamp as neighbours compare it: in the same order, but for roots with a first half in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) sequence: u64,
+    pub(crate) root: Half,
+}
+
+impl Stamp {
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { incarnation: self.incarnation, sequence: self.sequence, root: half(&self.root) }
+    }
+}
+
 /// What the sender holds of one origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Summary {
     pub(crate) origin: PeerId,
-    pub(crate) stamp: Stamp,
+    pub(crate) mark: Mark,
+    /// Bytes of the state: by it the receiver judges how much it asks for at once.
+    pub(crate) size: u32,
 }
 
-/// States that the sender holds.
+/// A part of a comparison of all that two neighbours hold. Rounds alternate until one has nothing in it; a round may
+/// take several frames.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Digests {
-    /// Ids, both included, among which the sender holds nothing but what is listed.
-    pub(crate) covers: Option<(PeerId, PeerId)>,
-    pub(crate) summaries: Vec<Summary>,
+pub(crate) struct Walk {
+    /// Whether the sender began this comparison: both ends may begin one at a time.
+    pub(crate) begun: bool,
+    /// Whether more frames of this round follow.
+    pub(crate) more: bool,
+    pub(crate) items: Vec<Item>,
 }
 
-/// Asks for snapshots of these origins.
+/// About all origins whose ids begin with the hexadecimal digits of `path`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Request {
-    pub(crate) origins: Vec<PeerId>,
+pub(crate) enum Item {
+    /// Fingerprints one digit further down, those of digits whose bit is set in `present`.
+    Prints {
+        #[serde(with = "serde_bytes")]
+        path: Vec<u8>,
+        present: u16,
+        prints: Vec<Half>,
+    },
+    /// All that the sender holds there.
+    Listing {
+        #[serde(with = "serde_bytes")]
+        path: Vec<u8>,
+        summaries: Vec<Summary>,
+    },
 }
 
 /// An origin's word on all of its entries.
@@ -136,12 +173,14 @@ pub(crate) struct Delta {
 
 /// A part of all entries of an origin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Snapshot {
+pub(crate) struct Part {
     pub(crate) manifest: Manifest,
     /// Counted from 0.
     pub(crate) part: u16,
     pub(crate) parts: u16,
-    pub(crate) entries: Vec<Entry>,
+    /// Of the origin's [block](crate::block).
+    #[serde(with = "serde_bytes")]
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// An application message on its way.

@@ -6,44 +6,58 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use meshwork_identity::Identity;
-use meshwork_wire::record::{LinkRecord, StoreId};
+use meshwork_identity::{Identity, PublicKey};
+use meshwork_wire::record::StoreId;
 use meshwork_wire::{Incarnation, PeerId, frame};
 
 use crate::clock::RunningClock;
 use crate::event::{Counters, Event, Member, Misbehaved, Transmit};
 use crate::frames::{Frame, Hello, Manifest, Name, Stamp};
 use crate::limits::MAX_FRAME;
-use crate::link::Link;
-use crate::membership::Membership;
-use crate::replica::{Contents, Replica, empty_stamp};
-use crate::routing::{self, Topology};
-use crate::snapshot::Pull;
-use crate::trie::{self, Hash, Leaf};
+use crate::link::{Link, Mask};
+use crate::membership::{Known, Members, SELF, Standing};
+use crate::pull::{Pull, Want};
+use crate::replica::{Pool, Replica, empty_stamp, links_in};
+use crate::routing::Routes;
 
 /// Membership, topology and replicated stores of one node.
 #[derive(Debug)]
 pub struct Gossip {
     pub(crate) identity: Arc<Identity>,
     pub(crate) id: PeerId,
-    pub(crate) replicas: Replicas,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) members: Members,
     /// Own entries that changed since the own manifest was signed, and the bytes of a delta over them.
     pub(crate) unsigned: BTreeSet<Name>,
     pub(crate) unsigned_size: usize,
+    /// When to sign them.
+    pub(crate) sign_at: Option<Instant>,
+    pub(crate) signed: Option<Instant>,
     pub(crate) links: BTreeMap<PeerId, Link>,
-    pub(crate) membership: Membership,
+    /// Places that links have.
+    pub(crate) places: Mask,
+    /// Origins of which a neighbour has what we lack.
+    pub(crate) wants: BTreeMap<PeerId, Want>,
     pub(crate) pulls: BTreeMap<PeerId, Pull>,
-    /// Origins whose new state came as a snapshot and has to be made known to other links.
-    pub(crate) unannounced: BTreeSet<PeerId>,
-    /// Links changed somewhere since reachability was computed.
-    pub(crate) topology_changed: bool,
-    /// First hop to everyone, computed when a message first asks for it.
-    pub(crate) routes: Option<BTreeMap<PeerId, PeerId>>,
+    /// Some link may have to be told or asked something.
+    pub(crate) stirred: bool,
+    /// Frames that wait for the driver.
+    queued: usize,
+    /// Changes that were just applied, by the number of their origin: what is pushed where it can be.
+    pub(crate) fresh: BTreeMap<u32, Arc<[u8]>>,
+    /// When a state last changed.
+    pub(crate) installed: Instant,
+    pub(crate) routes: Option<Routes>,
+    pub(crate) routes_stale: bool,
     pub(crate) clock: RunningClock,
+    /// When all links send their heartbeats.
+    pub(crate) beat: Instant,
+    /// The earliest timer, or a moment before it.
+    pub(crate) due: Option<Instant>,
     /// The latest own state known elsewhere that outranked ours.
     pub(crate) outranked: Option<Stamp>,
     /// The latest own state that outranked ours, with its entries.
-    pub(crate) former: Option<Replica>,
+    pub(crate) former: Option<Arc<Replica>>,
     events: VecDeque<Event>,
     changed: BTreeSet<(StoreId, PeerId)>,
     pub(crate) inbox: usize,
@@ -52,77 +66,40 @@ pub struct Gossip {
     served: PeerId,
 }
 
-/// All origins, this node included.
-#[derive(Debug)]
-pub(crate) struct Replicas {
-    by_origin: BTreeMap<PeerId, Replica>,
-    digest: Option<Hash>,
-}
-
-impl Replicas {
-    pub(crate) fn of(&self, origin: PeerId) -> Option<&Replica> {
-        self.by_origin.get(&origin)
-    }
-
-    pub(crate) fn of_mut(&mut self, origin: PeerId) -> Option<&mut Replica> {
-        self.digest = None;
-        self.by_origin.get_mut(&origin)
-    }
-
-    pub(crate) fn install(&mut self, origin: PeerId, replica: Replica) -> Option<Replica> {
-        self.digest = None;
-        self.by_origin.insert(origin, replica)
-    }
-
-    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = (PeerId, &Replica)> {
-        self.by_origin.iter().map(|(origin, replica)| (*origin, replica))
-    }
-
-    pub(crate) fn range(&self, from: PeerId, to: PeerId) -> impl Iterator<Item = (PeerId, &Replica)> {
-        let bounds = (Bound::Included(from), Bound::Included(to.max(from)));
-        self.by_origin.range(bounds).map(|(origin, replica)| (*origin, replica))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.by_origin.len()
-    }
-
-    /// Root over all manifests, cut to what a heartbeat carries.
-    pub(crate) fn digest(&mut self) -> [u8; 16] {
-        let leaf = |(origin, replica): (&PeerId, &Replica)| Leaf::new(&[&origin.0], &frame::encode(&replica.stamp()));
-        let root = *self.digest.get_or_insert_with(|| trie::root(self.by_origin.iter().map(leaf)));
-        let mut half = [0; 16];
-        half.iter_mut().zip(root).for_each(|(to, from)| *to = from);
-        half
-    }
-}
-
-impl Topology for Replicas {
-    fn links_of(&self, peer: PeerId) -> Option<&BTreeMap<PeerId, LinkRecord>> {
-        self.of(peer).map(|replica| &replica.neighbours)
-    }
-}
-
 impl Gossip {
     /// Starts with nothing but this node. Own entries that outlived a restart are best put before the first link comes
     /// up, because others replace those of the run before by the first state that they see of this one.
     #[must_use]
     pub fn new(identity: Arc<Identity>, incarnation: Incarnation, now: Instant) -> Self {
+        Self::sharing(identity, incarnation, now, Arc::default())
+    }
+
+    /// As [`Gossip::new`], for one of many nodes in one process.
+    #[must_use]
+    pub fn sharing(identity: Arc<Identity>, incarnation: Incarnation, now: Instant, pool: Arc<Pool>) -> Self {
         let id = identity.peer_id();
-        let own = Replica::new(Manifest::sign(&identity, empty_stamp(incarnation)), Contents::default());
-        Self {
-            identity,
+        let mut gossip = Self {
             id,
-            replicas: Replicas { by_origin: BTreeMap::from([(id, own)]), digest: None },
+            pool,
+            members: Members::new(id),
             unsigned: BTreeSet::new(),
             unsigned_size: 0,
+            sign_at: None,
+            signed: None,
             links: BTreeMap::new(),
-            membership: Membership::default(),
+            places: Mask::default(),
+
+            wants: BTreeMap::new(),
             pulls: BTreeMap::new(),
-            unannounced: BTreeSet::new(),
-            topology_changed: false,
+            stirred: false,
+            queued: 0,
+            fresh: BTreeMap::new(),
+            installed: now,
             routes: None,
+            routes_stale: false,
             clock: RunningClock::new(now),
+            beat: now,
+            due: None,
             outranked: None,
             former: None,
             events: VecDeque::new(),
@@ -131,7 +108,10 @@ impl Gossip {
             counters: Counters::default(),
             undecodable: AtomicU64::new(0),
             served: id,
-        }
+            identity,
+        };
+        gossip.publish(empty_stamp(incarnation));
+        gossip
     }
 
     /// This node.
@@ -152,15 +132,19 @@ impl Gossip {
         if incarnation <= self.incarnation() {
             return;
         }
-        let contents = self.own_replica().contents.clone();
-        let mut stamp = empty_stamp(incarnation);
-        stamp.sequence = 1;
-        stamp.root = contents.root();
         self.unsigned.clear();
         self.unsigned_size = 0;
-        self.replicas.install(self.id, Replica::new(Manifest::sign(&self.identity, stamp), contents));
-        self.unannounced.insert(self.id);
+        self.sign_at = None;
+        self.publish(Stamp { incarnation, sequence: 1, root: self.members.draft.root() });
         self.settle(now);
+    }
+
+    /// Signs the draft, whose root the stamp has.
+    pub(crate) fn publish(&mut self, stamp: Stamp) {
+        let replica = Replica::new(Manifest::sign(&self.identity, stamp), self.members.draft.clone());
+        let replica = self.pool.keep(replica);
+        self.members.install(SELF, replica);
+        self.tell_all(SELF, Mask::default());
     }
 
     /// Takes a frame that came over the link to `from`.
@@ -175,39 +159,29 @@ impl Gossip {
         }
         self.counters.frames_received += 1;
         self.counters.bytes_received += frame.len() as u64;
-        self.sign_changes();
         let outcome = frame::decode(frame, MAX_FRAME)
             .map_err(Misbehaved::from)
-            .and_then(|decoded| self.dispatch(now, from, decoded, frame));
-        self.request_wanted(now, from);
+            .and_then(|decoded| self.dispatch(now, from, decoded));
         self.settle(now);
         outcome.inspect_err(|misbehaved| self.count(misbehaved))
     }
 
-    fn dispatch(&mut self, now: Instant, from: PeerId, decoded: Frame, bytes: &[u8]) -> Result<(), Misbehaved> {
+    fn dispatch(&mut self, now: Instant, from: PeerId, decoded: Frame) -> Result<(), Misbehaved> {
         match decoded {
-            Frame::Hello(hello) => self.on_hello(now, from, &hello),
-            Frame::Heartbeat(heartbeat) => {
-                self.on_heartbeat(now, from, heartbeat);
-                Ok(())
-            }
-            Frame::Digests(digests) => {
-                self.on_digests(now, from, &digests);
-                Ok(())
-            }
-            Frame::Request(request) => {
-                self.on_request(from, &request);
-                Ok(())
-            }
-            Frame::Delta(delta) => self.on_delta(now, from, delta, bytes),
-            Frame::Snapshot(snapshot) => self.on_snapshot(now, from, snapshot),
-            Frame::Message(message) => self.on_message(from, message),
+            Frame::Hello(hello) => return self.on_hello(now, from, &hello),
+            Frame::Heartbeat(heartbeat) => self.on_heartbeat(now, from, heartbeat),
+            Frame::Walk(walk) => self.on_walk(from, walk),
+            Frame::Announce(summaries) => self.on_announce(from, &summaries),
+            Frame::Request(origins) => self.on_request(from, &origins),
+            Frame::Changes(changes) => return self.on_changes(now, from, changes),
+            Frame::States(parts) => return self.on_states(now, from, parts),
+            Frame::Message(message) => return self.on_message(now, from, message),
         }
+        Ok(())
     }
 
     fn on_hello(&mut self, now: Instant, from: PeerId, hello: &Hello) -> Result<(), Misbehaved> {
-        if let Some(standing) = self.membership.standing(from) {
-            let key = standing.public_key;
+        if let Some(key) = self.members.public_key(from) {
             self.learn(now, from, key, hello.incarnation);
         }
         match &hello.echo {
@@ -228,11 +202,15 @@ impl Gossip {
 
     /// Next frame to send, the links in turn.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.sign_changes();
+        self.sign_due(self.clock.observed());
+        if self.queued == 0 {
+            return None;
+        }
         let after = (Bound::Excluded(self.served), Bound::Unbounded);
-        let waiting = |(to, link): (&PeerId, &Link)| (!link.queue.is_empty()).then_some(*to);
+        let waiting = |(to, link): (&PeerId, &Link)| (link.queue.len() > 0).then_some(*to);
         let to = self.links.range(after).find_map(waiting).or_else(|| self.links.iter().find_map(waiting))?;
         let (frame, reliable) = self.links.get_mut(&to)?.queue.pop()?;
+        self.queued -= 1;
         self.served = to;
         self.counters.frames_sent += 1;
         self.counters.bytes_sent += frame.len() as u64;
@@ -252,20 +230,45 @@ impl Gossip {
         self.events.push_back(event);
     }
 
-    pub(crate) fn emit_changed(&mut self, stores: BTreeSet<StoreId>, origin: PeerId) {
-        self.changed.extend(stores.into_iter().map(|store| (store, origin)));
+    pub(crate) fn emit_changed(&mut self, stores: &[StoreId], origin: PeerId) {
+        self.changed.extend(stores.iter().map(|store| (*store, origin)));
     }
 
     /// All members but this node.
     pub fn members(&self) -> impl Iterator<Item = Member> {
-        self.membership.iter().map(|(id, standing)| Member {
-            id,
-            public_key: standing.public_key,
-            incarnation: standing.incarnation,
-            state: standing.state,
-            since: standing.since,
-            neighbours: self.replicas.links_of(id).cloned().unwrap_or_default(),
-        })
+        self.members.others().filter_map(|(_, known)| member(known, known.standing.as_ref()?))
+    }
+
+    /// A member other than this node.
+    #[must_use]
+    pub fn member(&self, peer: PeerId) -> Option<Member> {
+        let known = self.members.get(self.members.find(peer)?)?;
+        member(known, known.standing.as_ref()?)
+    }
+
+    /// Key of this node.
+    #[must_use]
+    pub fn public_key(&self) -> PublicKey {
+        self.identity.public_key()
+    }
+
+    /// Origins of which something is held, this node included.
+    #[must_use]
+    pub const fn origins(&self) -> usize {
+        self.members.held()
+    }
+
+    /// Run and number of the latest state of an origin that is held.
+    #[must_use]
+    pub fn latest(&self, origin: PeerId) -> Option<(Incarnation, u64)> {
+        let stamp = self.members.of(origin)?.stamp();
+        Some((stamp.incarnation, stamp.sequence))
+    }
+
+    /// Root over all that is held of everyone: the same at two nodes when they hold the same.
+    #[must_use]
+    pub fn digest(&mut self) -> [u8; 16] {
+        self.members.digest()
     }
 
     /// What was counted since the start.
@@ -276,35 +279,80 @@ impl Gossip {
     }
 
     pub(crate) fn own_replica(&self) -> &Replica {
-        self.replicas.of(self.id).expect("the own replica is made with the state machine and never removed")
+        let own = self.members.get(SELF).and_then(|known| known.replica.as_ref());
+        own.expect("the own state is published with the state machine and never removed")
     }
 
     /// Queues a frame for a link, if there is one.
-    pub(crate) fn transmit(&mut self, to: PeerId, frame: Vec<u8>, reliable: bool) -> bool {
+    pub(crate) fn transmit(&mut self, to: PeerId, frame: &Frame) -> bool {
+        let (frame, reliable) = (frame::encode(frame), !matches!(frame, Frame::Heartbeat(_)));
+        self.queue(to, |link| {
+            link.load.add(frame.len());
+            link.queue.push(frame, reliable)
+        })
+    }
+
+    /// Queues a frame that everything else may overtake.
+    pub(crate) fn transmit_bulk(&mut self, to: PeerId, frame: &Frame) -> bool {
+        let frame = frame::encode(frame);
+        self.queue(to, |link| {
+            link.load.add(frame.len());
+            link.queue.push_bulk(frame)
+        })
+    }
+
+    fn queue(&mut self, to: PeerId, push: impl FnOnce(&mut Link) -> bool) -> bool {
         let Some(link) = self.links.get_mut(&to) else { return false };
-        let queued = link.queue.push(frame, reliable);
+        let queued = push(link);
+        self.queued += usize::from(queued);
         self.counters.queue_full += u64::from(!queued);
         queued
     }
 
+    /// Frames are gone with their link.
+    pub(crate) const fn unqueue(&mut self, frames: usize) {
+        self.queued -= frames;
+    }
+
     /// Notes the time of a call and forgives everyone the silence that was our own standstill.
     pub(crate) fn observe(&mut self, now: Instant) {
-        let due = self.poll_timeout();
-        let stall = self.clock.observe(now, due);
+        let stall = self.clock.observe(now, self.due);
         if stall > Duration::ZERO {
-            self.links.values_mut().for_each(|link| link.pulse.forgive(stall));
-            self.membership.forgive(stall);
+            self.links.values_mut().for_each(|link| link.forgive(stall));
+            self.members.forgive(stall);
         }
+    }
+
+    /// Makes sure that the driver calls at `at`.
+    pub(crate) fn arm(&mut self, at: Instant) {
+        self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
     /// Draws the conclusions of what just happened.
     pub(crate) fn settle(&mut self, now: Instant) {
-        if std::mem::take(&mut self.topology_changed) {
-            self.routes = None;
-            let unreachable = routing::unreachable(&self.replicas, self.id, self.membership.ids());
-            let silent = self.links.iter().filter(|(_, link)| !link.pulse.is_up()).map(|(peer, _)| *peer).collect();
-            self.events.extend(self.membership.update(now, &unreachable, &silent));
+        self.members.repair(now);
+        let links = &self.links;
+        let silent = |peer: PeerId| links.get(&peer).is_some_and(|link| !link.pulse.is_up());
+        let events = self.members.update(now, silent);
+        if !events.is_empty() {
+            self.events.extend(events);
+            self.members.timeout().into_iter().for_each(|at| self.arm(at));
         }
-        self.announce();
+        self.members.reach.timeout().into_iter().for_each(|at| self.arm(at));
+        if std::mem::take(&mut self.stirred) {
+            self.tell_links(now);
+            self.ask_links(now);
+        }
     }
+}
+
+fn member(known: &Known, standing: &Standing) -> Option<Member> {
+    Some(Member {
+        id: known.id,
+        public_key: known.public_key()?,
+        incarnation: standing.incarnation,
+        state: standing.state,
+        since: standing.since,
+        neighbours: known.replica.iter().flat_map(|replica| links_in(&replica.block)).collect(),
+    })
 }

@@ -7,12 +7,13 @@ use meshwork_identity::{Identity, PublicKey, Signature};
 use meshwork_wire::record::{Store, StoreId};
 use meshwork_wire::{Incarnation, PeerId, frame};
 use proptest::prelude::*;
+use serde_bytes::ByteBuf;
 
+use crate::block::{Block, Changes};
 use crate::frames::{
-    Delta, Digests, Entry, Frame, Heartbeat, Hello, Manifest, Message, Name, Request, Snapshot, Stamp, Summary,
+    Delta, Entry, Frame, Heartbeat, Hello, Item, Manifest, Mark, Message, Name, Part, Stamp, Summary, Walk,
 };
-use crate::limits::{MAX_MEMBERS, MAX_VALUE, NEW_MEMBERS_BURST};
-use crate::replica::Contents;
+use crate::limits::{MAX_BATCH, MAX_MEMBERS, MAX_PARTS, NEW_MEMBERS_BURST, PULL_WINDOW};
 use crate::{Event, Gossip, Misbehaved};
 
 const RUN: Incarnation = Incarnation(1);
@@ -41,10 +42,13 @@ fn entry(key: u8, value: &[u8]) -> Entry {
     Entry { name: Name { store: StoreId(900), key: vec![key] }, value: value.to_vec() }
 }
 
+fn block(entries: &[Entry]) -> Block {
+    let changes: Changes = entries.iter().map(|entry| (entry.name.clone(), Some(entry.value.clone()))).collect();
+    Block::default().with(&changes).expect("it fits")
+}
+
 fn stamp(sequence: u64, entries: &[Entry]) -> Stamp {
-    let mut contents = Contents::default();
-    entries.iter().for_each(|entry| contents.upsert(entry.clone()).expect("it fits"));
-    Stamp { incarnation: RUN, sequence, root: contents.root() }
+    Stamp { incarnation: RUN, sequence, root: block(entries).root() }
 }
 
 fn delta(origin: u8, from: u64, entries: &[Entry]) -> Delta {
@@ -52,15 +56,26 @@ fn delta(origin: u8, from: u64, entries: &[Entry]) -> Delta {
     Delta { manifest, from, upserts: entries.to_vec(), removals: vec![] }
 }
 
+fn changes(delta: &Delta) -> Frame {
+    Frame::Changes(vec![ByteBuf::from(frame::encode(delta))])
+}
+
 fn receive(gossip: &mut Gossip, now: Instant, from: PeerId, frame: &Frame) -> Result<(), Misbehaved> {
     gossip.receive(now, from, &frame::encode(frame))
+}
+
+/// A member that nobody knows.
+fn invented(number: u16) -> Identity {
+    let mut seed = [99; 32];
+    [seed[0], seed[1]] = number.to_be_bytes();
+    Identity::from_seed(seed)
 }
 
 #[test]
 fn a_signed_change_of_a_third_node_is_taken() {
     let now = Instant::now();
     let (mut gossip, from) = node(now);
-    assert_eq!(receive(&mut gossip, now, from, &Frame::Delta(delta(3, 0, &[entry(1, b"v")]))), Ok(()));
+    assert_eq!(receive(&mut gossip, now, from, &changes(&delta(3, 0, &[entry(1, b"v")]))), Ok(()));
     assert_eq!(gossip.counters().deltas, 1);
 }
 
@@ -71,13 +86,13 @@ fn forged_and_altered_changes_are_refused_and_change_nothing() {
     let origin = identity(3).peer_id();
     let mut forged = delta(3, 0, &[entry(1, b"v")]);
     forged.manifest.stamp.sequence = 9;
-    assert_eq!(receive(&mut gossip, now, from, &Frame::Delta(forged)), Err(Misbehaved::Forged(origin)));
+    assert_eq!(receive(&mut gossip, now, from, &changes(&forged)), Err(Misbehaved::Forged(origin)));
     let mut in_anothers_name = delta(4, 0, &[entry(1, b"v")]);
     in_anothers_name.manifest.origin = identity(3).public_key();
-    assert_eq!(receive(&mut gossip, now, from, &Frame::Delta(in_anothers_name)), Err(Misbehaved::Forged(origin)));
+    assert_eq!(receive(&mut gossip, now, from, &changes(&in_anothers_name)), Err(Misbehaved::Forged(origin)));
     let mut altered = delta(3, 0, &[entry(1, b"v")]);
     altered.upserts = vec![entry(1, b"w")];
-    assert_eq!(receive(&mut gossip, now, from, &Frame::Delta(altered)), Err(Misbehaved::Altered(origin)));
+    assert_eq!(receive(&mut gossip, now, from, &changes(&altered)), Err(Misbehaved::Altered(origin)));
     assert_eq!(gossip.members().count(), 1);
     assert_eq!(gossip.counters().forged, 3);
     println!("figure: {} of 3 forged or altered changes refused and counted", gossip.counters().forged);
@@ -90,72 +105,174 @@ fn an_older_state_never_replaces_a_newer_one() {
     let first = delta(3, 0, &[entry(1, b"old")]);
     let second = delta(3, 1, &[entry(1, b"new")]);
     for delta in [&first, &second, &first] {
-        assert_eq!(receive(&mut gossip, now, from, &Frame::Delta(delta.clone())), Ok(()));
+        assert_eq!(receive(&mut gossip, now, from, &changes(delta)), Ok(()));
     }
-    assert_eq!(gossip.replicas.of(identity(3).peer_id()).map(|replica| replica.stamp().sequence), Some(2));
+    assert_eq!(gossip.members.of(identity(3).peer_id()).map(|replica| replica.stamp().sequence), Some(2));
 }
 
 #[test]
-fn a_gap_asks_for_a_snapshot_which_is_taken_when_whole_and_true() {
+fn a_refused_change_does_not_take_others_in_its_frame_with_it() {
     let now = Instant::now();
     let (mut gossip, from) = node(now);
-    let entries = [entry(1, b"one"), entry(2, b"two")];
+    let mut forged = delta(3, 0, &[entry(1, b"v")]);
+    forged.manifest.stamp.sequence = 9;
+    let (forged, unreadable, good) =
+        (frame::encode(&forged), vec![9, 9], frame::encode(&delta(4, 0, &[entry(1, b"v")])));
+    let frame = Frame::Changes([forged, unreadable, good].map(ByteBuf::from).to_vec());
+    assert_eq!(receive(&mut gossip, now, from, &frame), Err(Misbehaved::Forged(identity(3).peer_id())));
+    assert!(gossip.members.of(identity(4).peer_id()).is_some());
+}
+
+/// Node 3's state in two parts, and its announcement.
+fn large(gossip: &mut Gossip, now: Instant, from: PeerId) -> impl Fn(u16) -> Frame + use<> {
+    let entries: Vec<Entry> = (0..4).map(|key| entry(key, &[7; 12_000])).collect();
     let manifest = Manifest::sign(&identity(3), stamp(8, &entries));
-    let part = |part: u16| {
-        Frame::Snapshot(Snapshot { manifest, part, parts: 2, entries: vec![entries[usize::from(part)].clone()] })
-    };
-    assert_eq!(receive(&mut gossip, now, from, &part(0)), Ok(()), "nobody asked");
-    assert_eq!(gossip.counters().unexpected, 1);
-    receive(&mut gossip, now, from, &Frame::Delta(delta(3, 7, &entries))).expect("a gap is no fault");
-    let request = Frame::Request(Request { origins: vec![identity(3).peer_id()] });
-    assert!(drain(&mut gossip).0.contains(&request));
-    receive(&mut gossip, now, from, &part(1)).expect("it was asked for");
-    assert!(gossip.replicas.of(identity(3).peer_id()).is_none());
-    receive(&mut gossip, now, from, &part(0)).expect("it was asked for");
-    assert_eq!(gossip.counters().snapshots, 1);
+    let block = block(&entries);
+    let size = block.bytes().len() as u32;
+    let summary = Summary { origin: identity(3).peer_id(), mark: manifest.stamp.mark(), size };
+    receive(gossip, now, from, &Frame::Announce(vec![summary])).expect("an announcement");
+    move |part| {
+        let bytes = block.bytes().chunks(MAX_BATCH).nth(part.into()).expect("two parts").to_vec();
+        Frame::States(vec![Part { manifest, part, parts: 2, bytes }])
+    }
 }
 
 #[test]
-fn a_snapshot_without_end_is_given_up() {
+fn a_gap_asks_for_the_state_which_is_taken_when_whole_and_true() {
     let now = Instant::now();
     let (mut gossip, from) = node(now);
     let origin = identity(3).peer_id();
-    let entries: Vec<Entry> = (0..2).map(|key| entry(key, &[7; MAX_VALUE])).collect();
-    let manifest = Manifest::sign(&identity(3), stamp(8, &entries));
-    receive(&mut gossip, now, from, &Frame::Delta(delta(3, 7, &[]))).expect("a gap is no fault");
-    let part = |part| Frame::Snapshot(Snapshot { manifest, part, parts: 8, entries: entries.clone() });
-    assert_eq!(receive(&mut gossip, now, from, &part(0)), Ok(()));
-    assert_eq!(receive(&mut gossip, now, from, &part(0)), Err(Misbehaved::TooLarge(origin)));
-    assert!(gossip.pulls.is_empty());
+    receive(&mut gossip, now, from, &changes(&delta(3, 7, &[entry(1, b"one")]))).expect("a gap is no fault");
+    assert!(drain(&mut gossip).0.contains(&Frame::Request(vec![origin])));
+    let part = large(&mut gossip, now, from);
+    receive(&mut gossip, now, from, &part(0)).expect("it was asked for");
+    assert!(gossip.members.of(origin).is_none());
+    receive(&mut gossip, now, from, &part(1)).expect("it was asked for");
+    assert_eq!((gossip.counters().snapshots, gossip.counters().unexpected), (1, 0));
+    receive(&mut gossip, now, from, &part(0)).expect("nobody asked");
+    assert_eq!(gossip.counters().unexpected, 1);
+}
+
+#[test]
+fn states_out_of_order_without_end_or_altered_are_given_up() {
+    let now = Instant::now();
+    let origin = identity(3).peer_id();
+    let wrongs: [fn(&mut Part); 4] = [
+        |part| part.part = 1,
+        |part| part.parts = MAX_PARTS + 1,
+        |part| part.bytes.extend([0; 9]),
+        |part| (part.parts, part.bytes[9]) = (1, 0),
+    ];
+    for wrong in wrongs {
+        let (mut gossip, from) = node(now);
+        let Frame::States(mut parts) = large(&mut gossip, now, from)(0) else { unreachable!("it makes states") };
+        wrong(&mut parts[0]);
+        let refused = receive(&mut gossip, now, from, &Frame::States(parts));
+        assert!(
+            matches!(refused, Err(Misbehaved::TooLarge(of) | Misbehaved::Altered(of)) if of == origin),
+            "{refused:?}"
+        );
+        assert!(gossip.pulls.is_empty() && gossip.wants.is_empty() && gossip.members.of(origin).is_none());
+    }
+}
+
+#[test]
+fn a_neighbour_that_claims_what_it_does_not_send_keeps_nobody_from_it() {
+    let now = Instant::now();
+    let (mut gossip, liar) = node(now);
+    let honest = identity(5).public_key();
+    gossip.link_up(now, honest.peer_id(), honest);
+    let (origin, state) = (identity(3).peer_id(), stamp(8, &[]));
+    let mark = state.mark();
+    let lie = Summary { origin, mark: Mark { sequence: u64::MAX, ..mark }, size: 9 };
+    receive(&mut gossip, now, liar, &Frame::Announce(vec![lie])).expect("a mere claim");
+    receive(&mut gossip, now, honest.peer_id(), &Frame::Announce(vec![Summary { origin, mark, size: 0 }]))
+        .expect("true");
+    let asked = |gossip: &mut Gossip| {
+        let requests = std::iter::from_fn(|| gossip.poll_transmit())
+            .filter(|transmit| frame::decode(&transmit.frame, 9000) == Ok(Frame::Request(vec![origin])));
+        requests.map(|transmit| transmit.to).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&mut gossip), [liar]);
+    for step in 1..=50 {
+        gossip.handle_timeout(now + step * Duration::from_millis(100));
+    }
+    assert_eq!(asked(&mut gossip), [honest.peer_id()]);
+    let part = Part { manifest: Manifest::sign(&identity(3), state), part: 0, parts: 1, bytes: vec![] };
+    receive(&mut gossip, now, honest.peer_id(), &Frame::States(vec![part])).expect("it was asked for");
+    assert!(gossip.members.of(origin).is_some());
 }
 
 #[test]
 fn invented_members_are_admitted_slowly() {
     let now = Instant::now();
     let (mut gossip, from) = node(now);
-    for number in 0..=250u8 {
-        let invented = Identity::from_seed([number; 32].map(|byte: u8| byte.wrapping_add(100)));
-        let manifest = Manifest::sign(&invented, stamp(1, &[]));
+    for number in 0..=250 {
+        let manifest = Manifest::sign(&invented(number), stamp(1, &[]));
         let delta = Delta { manifest, from: 0, upserts: vec![], removals: vec![] };
-        receive(&mut gossip, now, from, &Frame::Delta(delta)).expect("each of them is valid");
+        receive(&mut gossip, now, from, &changes(&delta)).expect("each of them is valid");
     }
-    assert!(gossip.replicas.len() <= NEW_MEMBERS_BURST as usize + 2);
-    println!("figure: {} of 251 invented members taken in at once", gossip.replicas.len());
+    assert!(gossip.members.held() <= NEW_MEMBERS_BURST as usize + 2);
+    println!("figure: {} of 251 invented members taken in at once", gossip.members.held());
+    let mark = stamp(1, &[]).mark();
     let summaries =
-        (0..MAX_MEMBERS as u128 * 2).map(|id| Summary { origin: PeerId(id.to_be_bytes()), stamp: stamp(1, &[]) });
+        (0..MAX_MEMBERS as u128 * 2).map(|id| Summary { origin: PeerId(id.to_be_bytes()), mark, size: 5000 });
     for batch in summaries.collect::<Vec<_>>().chunks(900) {
-        let digests = Digests { covers: None, summaries: batch.to_vec() };
-        receive(&mut gossip, now, from, &Frame::Digests(digests)).expect("summaries are mere claims");
+        receive(&mut gossip, now, from, &Frame::Announce(batch.to_vec())).expect("summaries are mere claims");
     }
-    assert!(gossip.links.values().all(|link| link.wants.len() <= MAX_MEMBERS));
-    assert!(gossip.pulls.len() <= crate::limits::PULLS_PER_LINK);
+    assert!(gossip.links.values().all(|link| link.wants <= MAX_MEMBERS && link.asked <= PULL_WINDOW + 5000));
+    assert!(gossip.wants.len() <= MAX_MEMBERS);
+}
+
+#[test]
+fn a_member_that_two_neighbours_vouch_for_is_admitted_at_once() {
+    let now = Instant::now();
+    let (mut gossip, one) = node(now);
+    let other = identity(5).public_key();
+    gossip.link_up(now, other.peer_id(), other);
+    drain(&mut gossip);
+    let mark = stamp(1, &[]).mark();
+    let origins: Vec<PeerId> = (0..600).map(|number| invented(number).peer_id()).collect();
+    let summaries: Vec<Summary> = origins.iter().map(|origin| Summary { origin: *origin, mark, size: 9 }).collect();
+    let mut requested = |from| {
+        receive(&mut gossip, now, from, &Frame::Announce(summaries.clone())).expect("summaries are mere claims");
+        gossip.handle_timeout(now + Duration::from_millis(1));
+        let frames = drain(&mut gossip).0.into_iter();
+        frames.map(|frame| if let Frame::Request(origins) = frame { origins.len() } else { 0 }).sum::<usize>()
+    };
+    assert_eq!(requested(one), NEW_MEMBERS_BURST as usize);
+    assert!(requested(other.peer_id()) > NEW_MEMBERS_BURST as usize);
+}
+
+#[test]
+fn a_small_frame_that_asks_for_everything_often_is_answered_within_bounds() {
+    let now = Instant::now();
+    let (mut gossip, from) = node(now);
+    for number in 0..150 {
+        let delta = Delta {
+            manifest: Manifest::sign(&invented(number), stamp(1, &[])),
+            from: 0,
+            upserts: vec![],
+            removals: vec![],
+        };
+        receive(&mut gossip, now, from, &changes(&delta)).expect("each of them is valid");
+    }
+    drain(&mut gossip);
+    let all = Item::Prints { path: vec![], present: 0, prints: vec![] };
+    let none = Item::Listing { path: vec![], summaries: vec![] };
+    let walk = |item: Item| Frame::Walk(Walk { begun: true, more: true, items: vec![item; 10_000] });
+    for frame in [walk(all), walk(none)] {
+        receive(&mut gossip, now, from, &frame).expect("it can be read");
+    }
+    let answered: usize = std::iter::from_fn(|| gossip.poll_transmit()).map(|transmit| transmit.frame.len()).sum();
+    assert!(answered < 2_000_000, "{answered}");
 }
 
 #[test]
 fn a_relayed_message_needs_its_sources_signature() {
     let now = Instant::now();
     let (mut gossip, from) = node(now);
-    receive(&mut gossip, now, from, &Frame::Delta(delta(3, 0, &[]))).expect("a third member");
+    receive(&mut gossip, now, from, &changes(&delta(3, 0, &[]))).expect("a third member");
     drain(&mut gossip);
     let (source, target) = (identity(3).peer_id(), identity(1).peer_id());
     let bytes = Message::signed_bytes(source, target, 7, b"hi");
@@ -186,8 +303,8 @@ fn a_peer_without_a_link_is_not_heard() {
     let now = Instant::now();
     let (mut gossip, _) = node(now);
     let stranger = identity(9).peer_id();
-    assert_eq!(receive(&mut gossip, now, stranger, &Frame::Delta(delta(3, 0, &[]))), Ok(()));
-    assert_eq!((gossip.counters().unexpected, gossip.replicas.len()), (1, 1));
+    assert_eq!(receive(&mut gossip, now, stranger, &changes(&delta(3, 0, &[]))), Ok(()));
+    assert_eq!((gossip.counters().unexpected, gossip.members.held()), (1, 1));
 }
 
 #[test]
@@ -202,16 +319,27 @@ fn frames_keep_their_bytes() {
     let hello = Hello { incarnation: Incarnation(300), echo: Some(manifest) };
     assert_eq!(hex(Frame::Hello(hello)), format!("0100ac0201{signed}"));
     assert_eq!(hex(Frame::Heartbeat(Heartbeat { digest: [0xdd; 16], probe: true })), format!("0101{d}01"));
-    let digests = Digests { covers: Some((id, id)), summaries: vec![Summary { origin: id, stamp }] };
-    assert_eq!(hex(Frame::Digests(digests)), format!("010201{d}{d}01{d}ac0205{c}"));
-    assert_eq!(hex(Frame::Request(Request { origins: vec![id] })), format!("010301{d}"));
-    let delta = Delta { manifest, from: 4, upserts: vec![entry.clone()], removals: vec![name] };
-    assert_eq!(hex(Frame::Delta(delta)), format!("0104{signed}0401840702010203070809018407020102"));
-    let snapshot = Snapshot { manifest, part: 1, parts: 2, entries: vec![entry] };
-    assert_eq!(hex(Frame::Snapshot(snapshot)), format!("0105{signed}010201840702010203070809"));
+    let mark = stamp.mark();
+    let summary = Summary { origin: id, mark, size: 300 };
+    let half = "cc".repeat(16);
+    let summed = format!("{d}ac0205{half}ac02");
+    let items = vec![
+        Item::Prints { path: vec![1, 15], present: 0b100, prints: vec![[0xcc; 16]] },
+        Item::Listing { path: vec![], summaries: vec![summary] },
+    ];
+    let walk = Walk { begun: true, more: false, items };
+    assert_eq!(hex(Frame::Walk(walk)), format!("01020100020002010f0401{half}010001{summed}"));
+    assert_eq!(hex(Frame::Announce(vec![summary])), format!("010301{summed}"));
+    assert_eq!(hex(Frame::Request(vec![id])), format!("010401{d}"));
+    let block = block(std::slice::from_ref(&entry));
+    let delta = Delta { manifest, from: 4, upserts: vec![entry], removals: vec![name] };
+    let changed = format!("01{signed}0401840702010203070809018407020102");
+    assert_eq!(hex(changes(&delta)), format!("0105019601{changed}"));
+    let part = Part { manifest, part: 1, parts: 2, bytes: block.bytes().to_vec() };
+    assert_eq!(hex(Frame::States(vec![part])), format!("010601{signed}01020b0384000200030102070809"));
     let signature = Signature([0xbb; 64]);
     let message = Message { source: id, target: id, hops: 8, topic: 900, payload: vec![1], signature };
-    assert_eq!(hex(Frame::Message(message)), format!("0106{d}{d}088407010140{b}"));
+    assert_eq!(hex(Frame::Message(message)), format!("0107{d}{d}088407010140{b}"));
 }
 
 struct Notes;
@@ -236,7 +364,7 @@ proptest! {
             gossip.handle_timeout(now + Duration::from_secs(1));
         }
         drain(&mut gossip);
-        prop_assert_eq!(gossip.replicas.len(), 1);
+        prop_assert_eq!(gossip.members.held(), 1);
         prop_assert_eq!(gossip.entries::<Notes>().count(), 0);
     }
 
@@ -244,7 +372,7 @@ proptest! {
     fn a_change_with_any_byte_flipped_is_not_taken(position in 0usize..200, flip in 1u8..) {
         let now = Instant::now();
         let (mut gossip, from) = node(now);
-        let mut bytes = frame::encode(&Frame::Delta(delta(3, 0, &[entry(1, b"value")])));
+        let mut bytes = frame::encode(&changes(&delta(3, 0, &[entry(1, b"value")])));
         let position = position % bytes.len();
         bytes[position] ^= flip;
         let _ = gossip.receive(now, from, &bytes);

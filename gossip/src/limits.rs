@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Longest frame on a link, in bytes: small enough that a bulk transfer delays a change by one frame time only.
 pub const MAX_FRAME: usize = 64 * 1024;
 
-/// Bytes of entries that go into one frame. The rest of [`MAX_FRAME`] covers manifest, names and lengths.
+/// Bytes of what goes into one frame, as far as it is made of many things. The rest of [`MAX_FRAME`] covers the last of
+/// them, and lengths.
 pub const MAX_BATCH: usize = 32 * 1024;
 
 /// Longest key of an entry, in bytes as encoded: room for two names of 253 characters.
@@ -23,25 +24,56 @@ pub const ENTRY_OVERHEAD: usize = 16;
 /// Most origins held.
 pub const MAX_MEMBERS: usize = 8192;
 
-/// New origins per second that one link may bring: an inventor of members fills the table in minutes, not at once.
+/// New origins per second that one link may bring which no second link vouches for: an inventor of members fills the
+/// table in minutes, not at once.
 pub const NEW_MEMBERS_PER_SECOND: u32 = 20;
 
-/// New origins that one link may bring at once, so that a node joins a mesh of this size without waiting.
+/// New origins that one link may bring at once in this way, so that a node with a single link joins a mesh of this size
+/// without waiting.
 pub const NEW_MEMBERS_BURST: u32 = 200;
 
-/// Origins in one digest frame: about 60 bytes each.
-pub const DIGEST_BATCH: usize = 512;
+/// Origins below which a comparison lists them rather than go further down: a listed one costs about 40 bytes, and a
+/// level 16 for each of its 16 subtrees.
+pub const LIST_BELOW: u32 = 8;
 
-/// Snapshots asked for at once over one link: bounds what half-received ones hold to 1 MB.
-pub const PULLS_PER_LINK: usize = 16;
+/// Origins in one listing, whatever asks for it: about 20 KB.
+pub const LIST_MOST: u32 = 512;
 
-/// Frames of one snapshot: [`MAX_ORIGIN`] in batches that may be half empty because entries are not split.
-pub const MAX_PARTS: u16 = 8;
+/// Bytes of states asked for at once over one link: what a link of 1 MB/s carries in a quarter of a second.
+pub const PULL_WINDOW: usize = 256 * 1024;
 
-/// A snapshot that takes longer is asked for elsewhere.
+/// Origins in one request.
+pub const PULLS_PER_REQUEST: usize = 256;
+
+/// Frames of one state: [`MAX_ORIGIN`] in parts of [`MAX_BATCH`].
+pub const MAX_PARTS: u16 = 2;
+
+/// Changes are pushed over a link while it carries less than this, with all headers. Beyond it they are announced, and
+/// the neighbour asks for what it did not get from elsewhere.
+pub const EAGER_BYTES_PER_SECOND: u64 = 16 * 1024;
+
+/// What a datagram costs besides what it carries: IP, UDP and QUIC headers with their tag.
+pub const DATAGRAM: u64 = 60;
+
+/// Between two announcements on a link that carries much: what changes meanwhile is told once.
+pub const ANNOUNCE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Between two manifests of one origin. The first change after a quiet time is signed at once, and a burst together.
+pub const SIGN_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two computations of who is reachable, when it takes going over all links.
+pub const REACH_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two computations of the ways of messages, as long as the ways in use stand.
+pub const ROUTE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Claims of links to members that are not known yet.
+pub const MAX_CLAIMS: usize = 4 * MAX_MEMBERS;
+
+/// A neighbour that was asked for states and sends none of them for this long is asked for nothing of them any more.
 pub const PULL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Bytes waiting for one link. What does not fit is dropped: digests find it again.
+/// Bytes waiting for one link. What does not fit is dropped: a comparison finds it again.
 pub const MAX_QUEUE: usize = 4 * 1024 * 1024;
 
 /// Longest payload of an application message, in bytes.
@@ -75,8 +107,11 @@ pub const DEATH: Duration = Duration::from_secs(30);
 /// A timer that fires this much late shows that this process stood still, which says nothing about others.
 pub const STALL: Duration = Duration::from_millis(200);
 
-/// Between two full digests on one link, while heartbeats disagree.
-pub const DIGEST_INTERVAL: Duration = Duration::from_secs(2);
+/// Between two comparisons that one side of a link begins because heartbeats disagree.
+pub const WALK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// After this long without a change, a heartbeat that disagrees is no longer about changes on their way.
+pub const SETTLED: Duration = Duration::from_millis(500);
 
 /// A round trip is published again when it moved by more than this share (in percent) …
 pub const RTT_CHANGE_PERCENT: u32 = 25;

@@ -1,227 +1,231 @@
-//! One link: its queue, its liveness and what the neighbour is known to hold.
+//! One link: what waits to be sent, what the neighbour is to be told and what it is asked for.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use meshwork_wire::PeerId;
 
-use crate::frames::Stamp;
+use crate::frames::Manifest;
 use crate::limits::{
-    DIGEST_INTERVAL, HEARTBEAT, HEARTBEAT_SLACK, LINK_SILENT, MAX_MEMBERS, MAX_QUEUE, NEW_MEMBERS_BURST,
-    NEW_MEMBERS_PER_SECOND, PROBE, RTT_CHANGE, RTT_CHANGE_PERCENT, RTT_INTERVAL, RTT_STEADY, SILENCE,
+    DATAGRAM, EAGER_BYTES_PER_SECOND, MAX_MEMBERS, MAX_QUEUE, NEW_MEMBERS_BURST, NEW_MEMBERS_PER_SECOND, WALK_INTERVAL,
 };
+use crate::pulse::{Pulse, Rtt};
+
+/// What a burst counts at most: a second after its end changes are pushed again, however long it was.
+const LOAD_MOST: u64 = 2 * EAGER_BYTES_PER_SECOND;
+
+/// A set of links, by the place that each was given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mask(u128);
+
+impl Mask {
+    /// A set of one. Links beyond the last place have none: they are told everything and asked for nothing.
+    pub(crate) fn of(place: u32) -> Self {
+        Self(1u128.checked_shl(place).unwrap_or(0))
+    }
+
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) const fn count(self) -> u32 {
+        self.0.count_ones()
+    }
+
+    pub(crate) const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub(crate) const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(crate) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// The least place that is not in the set.
+    pub(crate) const fn free(self) -> u32 {
+        self.0.trailing_ones()
+    }
+}
 
 /// State of a link from the moment that the driver reports it until the driver takes it away.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// Its place.
+    pub(crate) bit: Mask,
     pub(crate) queue: Queue,
     pub(crate) pulse: Pulse,
     pub(crate) rtt: Rtt,
     pub(crate) newcomers: Newcomers,
-    /// What the neighbour said it holds. It lacks nothing of that.
-    known: BTreeMap<PeerId, Stamp>,
-    /// What the neighbour holds and we lack.
-    pub(crate) wants: BTreeMap<PeerId, Stamp>,
-    /// The neighbour told all that it held when the link came up.
-    pub(crate) told_all: bool,
-    /// The driver knows that this link is synced.
-    pub(crate) synced: bool,
-    /// Heartbeats in a row that disagreed with us.
-    mismatches: u32,
-    digests_sent: Option<Instant>,
+    pub(crate) load: Load,
+    /// Members, by their number, of whose state the neighbour is to be told.
+    pub(crate) tell: Vec<u32>,
+    /// Those of them that are going to be announced.
+    pub(crate) announce: Vec<u32>,
+    /// When states were last announced.
+    pub(crate) announced: Option<Instant>,
+    /// Origins of which the neighbour has what we lack, and that it was not asked for yet.
+    pub(crate) asks: VecDeque<PeerId>,
+    /// The same, of unknown origins that nobody else vouches for.
+    pub(crate) unvouched: VecDeque<PeerId>,
+    /// Origins of which the neighbour said that it has what we lack.
+    pub(crate) wants: usize,
+    /// Bytes that it was asked for and did not send yet.
+    pub(crate) asked: usize,
+    /// When it last sent some of them.
+    pub(crate) progress: Instant,
+    /// What came of a state that takes several frames.
+    pub(crate) partial: Option<Partial>,
+    pub(crate) walk: WalkState,
+}
+
+/// The first parts of a state.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    pub(crate) manifest: Manifest,
+    pub(crate) parts: u16,
+    pub(crate) next: u16,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Link {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant, bit: Mask, next_heartbeat: Instant) -> Self {
         Self {
+            bit,
             queue: Queue::default(),
-            pulse: Pulse::new(now),
+            pulse: Pulse::new(now, next_heartbeat),
             rtt: Rtt::default(),
             newcomers: Newcomers { allowance: NEW_MEMBERS_BURST, counted: now },
-            known: BTreeMap::new(),
-            wants: BTreeMap::new(),
-            told_all: false,
-            synced: false,
-            mismatches: 0,
-            digests_sent: None,
+            load: Load { bytes: 0, counted: now },
+            tell: Vec::new(),
+            announce: Vec::new(),
+            announced: None,
+            asks: VecDeque::new(),
+            unvouched: VecDeque::new(),
+            wants: 0,
+            asked: 0,
+            progress: now,
+            partial: None,
+            walk: WalkState::default(),
         }
     }
 
-    /// Notes that the neighbour holds this.
-    pub(crate) fn holds(&mut self, origin: PeerId, stamp: Stamp) {
-        if self.known.len() < MAX_MEMBERS || self.known.contains_key(&origin) {
-            let known = self.known.entry(origin).or_insert(stamp);
-            *known = stamp.max(*known);
+    /// Notes that the neighbour has what we lack of an origin, and will be asked.
+    pub(crate) fn want(&mut self, origin: PeerId) -> bool {
+        let room = self.wants < MAX_MEMBERS;
+        if room {
+            self.wants += 1;
+            self.asks.push_back(origin);
         }
-    }
-
-    pub(crate) fn lacks(&self, origin: PeerId, stamp: Stamp) -> bool {
-        self.known.get(&origin).is_none_or(|known| *known < stamp)
-    }
-
-    /// Notes that the neighbour holds what we lack.
-    pub(crate) fn want(&mut self, origin: PeerId, stamp: Stamp) {
-        if self.wants.len() < MAX_MEMBERS || self.wants.contains_key(&origin) {
-            let wanted = self.wants.entry(origin).or_insert(stamp);
-            *wanted = stamp.max(*wanted);
-        }
-    }
-
-    pub(crate) const fn digests_went_out(&mut self, now: Instant) {
-        self.digests_sent = Some(now);
-        self.mismatches = 0;
-    }
-
-    pub(crate) fn told_lately(&self, now: Instant) -> bool {
-        self.digests_sent.is_some_and(|sent| now.saturating_duration_since(sent) < DIGEST_INTERVAL)
-    }
-
-    /// Notes whether a heartbeat agreed with us. Answers whether to compare digests: one disagreement is likely a
-    /// change still on its way, two are not.
-    pub(crate) fn compare(&mut self, now: Instant, agrees: bool) -> bool {
-        self.mismatches = if agrees { 0 } else { self.mismatches + 1 };
-        self.mismatches >= 2 && !self.told_lately(now)
+        room
     }
 }
 
-/// Frames that wait for the driver.
+/// Where the comparisons with a neighbour stand.
+#[derive(Debug, Default)]
+pub(crate) struct WalkState {
+    /// The comparison that we began, and the one that the neighbour did.
+    pub(crate) rounds: [Round; 2],
+    /// One came to its end since the link came up.
+    pub(crate) complete: bool,
+    /// The driver knows that this link is synced.
+    pub(crate) synced: bool,
+    began: Option<Instant>,
+    /// Heartbeats in a row that disagreed with us.
+    mismatches: u32,
+}
+
+/// Whether anything was said in the round that is under way.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Round {
+    pub(crate) heard: bool,
+    pub(crate) said: bool,
+}
+
+impl WalkState {
+    pub(crate) fn begin(&mut self, now: Instant) {
+        self.began = Some(now);
+        self.mismatches = 0;
+        self.rounds = [Round::default(), self.rounds[1]];
+    }
+
+    /// Notes whether a heartbeat agreed with us. Answers whether to compare: one disagreement is likely a change still
+    /// on its way, two are not. While much arrives, `settled` is false and more are needed.
+    pub(crate) fn compare(&mut self, now: Instant, agrees: bool, settled: bool) -> bool {
+        self.mismatches = if agrees { 0 } else { self.mismatches + 1 };
+        self.complete |= agrees;
+        let lately = self.began.is_some_and(|began| now.saturating_duration_since(began) < WALK_INTERVAL);
+        self.mismatches >= if settled { 2 } else { 5 } && !lately
+    }
+}
+
+/// Frames that wait for the driver. Those that carry whole states wait until all others are gone.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    frames: VecDeque<(Vec<u8>, bool)>,
+    urgent: VecDeque<(Vec<u8>, bool)>,
+    bulk: VecDeque<Vec<u8>>,
     bytes: usize,
 }
 
 impl Queue {
+    fn takes(&mut self, length: usize) -> bool {
+        let fits = self.bytes + length <= MAX_QUEUE;
+        self.bytes += if fits { length } else { 0 };
+        fits
+    }
+
     /// Answers whether there was room.
     pub(crate) fn push(&mut self, frame: Vec<u8>, reliable: bool) -> bool {
-        let fits = self.bytes + frame.len() <= MAX_QUEUE;
+        let fits = self.takes(frame.len());
         if fits {
-            self.bytes += frame.len();
-            self.frames.push_back((frame, reliable));
+            self.urgent.push_back((frame, reliable));
+        }
+        fits
+    }
+
+    pub(crate) fn push_bulk(&mut self, frame: Vec<u8>) -> bool {
+        let fits = self.takes(frame.len());
+        if fits {
+            self.bulk.push_back(frame);
         }
         fits
     }
 
     pub(crate) fn pop(&mut self) -> Option<(Vec<u8>, bool)> {
-        let (frame, reliable) = self.frames.pop_front()?;
-        self.bytes -= frame.len();
-        Some((frame, reliable))
+        let next = self.urgent.pop_front().or_else(|| Some((self.bulk.pop_front()?, true)))?;
+        self.bytes -= next.0.len();
+        Some(next)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+    pub(crate) fn len(&self) -> usize {
+        self.urgent.len() + self.bulk.len()
     }
 }
 
-/// What a moment asks of a link's driver side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Beat {
-    /// Send a heartbeat.
-    Heartbeat,
-    /// Send one that asks for an answer.
-    Probe,
-    /// The link went down.
-    Down,
-    /// The driver should close the link.
-    Silent,
-}
-
-/// Liveness of a link, in the observer's running time.
+/// What a link carried lately.
 #[derive(Debug)]
-pub(crate) struct Pulse {
-    heard: Instant,
-    next_heartbeat: Instant,
-    next_probe: Instant,
-    up: bool,
-    silent: bool,
+pub(crate) struct Load {
+    bytes: u64,
+    counted: Instant,
 }
 
-impl Pulse {
-    const fn new(now: Instant) -> Self {
-        Self { heard: now, next_heartbeat: now, next_probe: now, up: true, silent: false }
+impl Load {
+    pub(crate) const fn add(&mut self, length: usize) {
+        let bytes = self.bytes + length as u64 + DATAGRAM;
+        self.bytes = if bytes < LOAD_MOST { bytes } else { LOAD_MOST };
     }
 
-    pub(crate) const fn is_up(&self) -> bool {
-        self.up
-    }
-
-    /// Takes the observer's own stall out of the neighbour's silence.
-    pub(crate) fn forgive(&mut self, stall: Duration) {
-        self.heard += stall;
-    }
-
-    /// Something came. Answers whether the link came up again with it.
-    pub(crate) fn heard(&mut self, now: Instant) -> bool {
-        self.heard = self.heard.max(now);
-        self.silent = false;
-        !std::mem::replace(&mut self.up, true)
-    }
-
-    /// What is due at `now`; called until nothing is.
-    pub(crate) fn beat(&mut self, now: Instant) -> Option<Beat> {
-        if self.up && now >= self.down_at() {
-            self.up = false;
-            Some(Beat::Down)
-        } else if !self.silent && now >= self.heard + LINK_SILENT {
-            self.silent = true;
-            Some(Beat::Silent)
-        } else if now >= self.next_heartbeat {
-            self.next_heartbeat = now + HEARTBEAT;
-            Some(Beat::Heartbeat)
-        } else if self.probe_at().is_some_and(|at| now >= at) {
-            self.next_probe = now + PROBE;
-            Some(Beat::Probe)
-        } else {
-            None
+    /// Whether changes are pushed on this link; otherwise they are announced.
+    pub(crate) fn is_light(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.counted);
+        let gone = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX).saturating_mul(EAGER_BYTES_PER_SECOND) / 1000;
+        if gone > 0 {
+            self.counted = now;
+            self.bytes = self.bytes.saturating_sub(gone);
         }
-    }
-
-    pub(crate) fn timeout(&self) -> Instant {
-        let down = self.up.then(|| self.down_at());
-        let silent = (!self.silent).then(|| self.heard + LINK_SILENT);
-        [down, silent, self.probe_at()].into_iter().flatten().fold(self.next_heartbeat, Instant::min)
-    }
-
-    fn down_at(&self) -> Instant {
-        self.heard + HEARTBEAT + SILENCE
-    }
-
-    /// Probing ends when the driver has been told to close the link.
-    fn probe_at(&self) -> Option<Instant> {
-        (!self.silent).then(|| self.next_probe.max(self.heard + HEARTBEAT + HEARTBEAT_SLACK))
-    }
-}
-
-/// Round trip of a link, and what the mesh was told of it.
-#[derive(Debug, Default)]
-pub(crate) struct Rtt {
-    published: Option<(Duration, Instant)>,
-    moved_since: Option<Instant>,
-}
-
-impl Rtt {
-    /// The round trip that the mesh was told.
-    pub(crate) fn published(&self) -> Option<Duration> {
-        self.published.map(|(rtt, _)| rtt)
-    }
-
-    /// Takes a measurement; answers whether to publish it.
-    pub(crate) fn measure(&mut self, now: Instant, rtt: Duration) -> bool {
-        let Some((published, at)) = self.published else {
-            self.published = Some((rtt, now));
-            return true;
-        };
-        let change = rtt.abs_diff(published);
-        if change <= RTT_CHANGE || change * 100 <= published * RTT_CHANGE_PERCENT {
-            self.moved_since = None;
-            return false;
-        }
-        let moved_since = *self.moved_since.get_or_insert(now);
-        let publish = now >= moved_since + RTT_STEADY && now >= at + RTT_INTERVAL;
-        if publish {
-            *self = Self { published: Some((rtt, now)), moved_since: None };
-        }
-        publish
+        self.bytes < EAGER_BYTES_PER_SECOND
     }
 }
 
@@ -252,51 +256,6 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn beats(pulse: &mut Pulse, now: Instant) -> Vec<Beat> {
-        std::iter::from_fn(|| pulse.beat(now)).collect()
-    }
-
-    #[test]
-    fn a_quiet_link_is_probed_then_down_then_given_up() {
-        let start = Instant::now();
-        let mut pulse = Pulse::new(start);
-        let mut seen = Vec::new();
-        for step in 0..11_000 {
-            seen.extend(beats(&mut pulse, start + step * MS).into_iter().map(|beat| (beat, step)));
-        }
-        let at = |wanted| seen.iter().filter(|(beat, _)| *beat == wanted).map(|(_, at)| *at).collect::<Vec<_>>();
-        assert_eq!(at(Beat::Heartbeat).len(), 11);
-        assert_eq!(at(Beat::Probe).iter().take(3).copied().collect::<Vec<_>>(), [1250, 1500, 1750]);
-        assert_eq!((at(Beat::Down), at(Beat::Silent)), (vec![4000], vec![10_000]));
-        assert!(pulse.heard(start + 11_000 * MS) && pulse.is_up());
-    }
-
-    #[test]
-    fn our_own_stall_is_not_the_neighbours_silence() {
-        let start = Instant::now();
-        let mut pulse = Pulse::new(start);
-        pulse.forgive(20_000 * MS);
-        assert_eq!(beats(&mut pulse, start + 20_500 * MS), [Beat::Heartbeat]);
-        assert!(pulse.is_up());
-    }
-
-    #[test]
-    fn a_round_trip_is_published_when_it_moved_far_and_for_long() {
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut rtt = Rtt::default();
-        assert!(rtt.measure(start, 10 * MS));
-        assert!(!rtt.measure(at(100), 15 * MS), "not by more than 5 ms");
-        assert!(!rtt.measure(at(200), 20 * MS));
-        assert!(!rtt.measure(at(220), 10 * MS), "back again");
-        assert!(!rtt.measure(at(230), 20 * MS));
-        assert!(rtt.measure(at(260), 20 * MS));
-        assert!(!rtt.measure(at(261), 40 * MS));
-        assert!(!rtt.measure(at(300), 40 * MS), "not within a minute");
-        assert!(rtt.measure(at(321), 40 * MS));
-        assert_eq!(rtt.published(), Some(40 * MS));
-    }
-
     #[test]
     fn newcomers_are_admitted_in_a_burst_and_then_at_a_steady_rate() {
         let start = Instant::now();
@@ -310,8 +269,35 @@ mod tests {
     #[test]
     fn a_full_queue_refuses_and_recovers() {
         let mut queue = Queue::default();
-        assert!(queue.push(vec![0; MAX_QUEUE], true));
+        assert!(queue.push_bulk(vec![0; MAX_QUEUE]));
         assert!(!queue.push(vec![0; 1], true));
         assert!(queue.pop().is_some() && queue.push(vec![0; 1], true));
+    }
+
+    #[test]
+    fn whole_states_let_everything_else_pass() {
+        let mut queue = Queue::default();
+        assert!(queue.push_bulk(vec![1]) && queue.push(vec![2], true) && queue.push(vec![3], false));
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|(frame, _)| frame[0]).collect();
+        assert_eq!((order, queue.len()), (vec![2, 3, 1], 0));
+    }
+
+    #[test]
+    fn a_link_is_light_again_when_what_it_carried_is_a_second_old() {
+        let start = Instant::now();
+        let mut load = Load { bytes: 0, counted: start };
+        assert!(load.is_light(start));
+        load.add(EAGER_BYTES_PER_SECOND as usize);
+        assert!(!load.is_light(start));
+        assert!(load.is_light(start + 100 * MS));
+        load.add(40 * EAGER_BYTES_PER_SECOND as usize);
+        assert!(!load.is_light(start + 1000 * MS));
+        assert!(load.is_light(start + 1200 * MS));
+    }
+
+    #[test]
+    fn a_place_beyond_the_last_is_none() {
+        assert!(Mask::of(128).is_empty() && !Mask::of(127).is_empty());
+        assert_eq!(Mask::of(0).with(Mask::of(1)).with(Mask::of(3)).free(), 2);
     }
 }

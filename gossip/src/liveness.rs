@@ -5,32 +5,43 @@ use std::time::{Duration, Instant};
 
 use meshwork_identity::PublicKey;
 use meshwork_wire::record::{LinkRecord, Links};
-use meshwork_wire::{Incarnation, PeerId, frame};
+use meshwork_wire::{Incarnation, PeerId};
 
 use crate::event::Event;
 use crate::frames::{Frame, Heartbeat, Hello};
 use crate::gossip::Gossip;
-use crate::link::{Beat, Link};
+use crate::limits::{HEARTBEAT, SETTLED};
+use crate::link::{Link, Mask};
+use crate::pulse::Beat;
 
 impl Gossip {
     /// An authenticated link to `peer` came up, or was replaced by a new one. The other side has to be told likewise.
     pub fn link_up(&mut self, now: Instant, peer: PeerId, key: PublicKey) {
         self.observe(now);
-        self.links.insert(peer, Link::new(now));
-        self.pulls.retain(|_, pull| pull.from != peer);
+        self.forget_link(peer);
+        let bit = Mask::of(self.places.free());
+        self.places = self.places.with(bit);
+        if self.beat <= now {
+            self.beat = now + HEARTBEAT;
+        }
+        let link = Link::new(now, bit, self.beat);
+        self.arm(link.pulse.timeout());
+        self.links.insert(peer, link);
         self.learn(now, peer, key, Incarnation::default());
         self.publish_link(now, peer);
         self.greet(now, peer);
+        // Both ends were told, and one comparison finds what either lacks.
+        if self.id < peer {
+            self.begin_walk(now, peer);
+        }
         self.settle(now);
     }
 
     /// The link to `peer` is gone.
     pub fn link_down(&mut self, now: Instant, peer: PeerId) {
         self.observe(now);
-        self.links.remove(&peer);
-        self.pulls.retain(|_, pull| pull.from != peer);
+        self.forget_link(peer);
         self.remove::<Links>(now, &peer);
-        self.request_from_all(now);
         self.settle(now);
     }
 
@@ -45,28 +56,41 @@ impl Gossip {
 
     /// When to call [`Gossip::handle_timeout`] next.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let links = self.links.values().map(|link| link.pulse.timeout());
-        let pulls = self.pulls.values().map(|pull| pull.deadline);
-        links.chain(pulls).chain(self.membership.timeout()).min()
+    pub const fn poll_timeout(&self) -> Option<Instant> {
+        self.due
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.observe(now);
-        self.sign_changes();
+        self.sign_due(now);
         let links: Vec<PeerId> = self.links.keys().copied().collect();
         for peer in links {
             while let Some(beat) = self.links.get_mut(&peer).and_then(|link| link.pulse.beat(now)) {
                 self.on_beat(now, peer, beat);
             }
         }
-        for event in self.membership.bury(now) {
+        for event in self.members.bury(now) {
             self.emit(event);
         }
-        self.drop_late_pulls(now);
-        self.request_from_all(now);
+        if now >= self.beat {
+            self.beat = now + HEARTBEAT;
+            self.drop_late_pulls(now);
+            self.review_unvouched();
+        }
+        self.due = None;
+        self.stirred = true;
         self.settle(now);
+        self.arm_all(now);
+    }
+
+    fn arm_all(&mut self, now: Instant) {
+        let links = self.links.values().map(|link| link.pulse.timeout());
+        let pulled = (!self.pulls.is_empty()).then_some(self.beat);
+        let announced = self.links.values().filter_map(|link| link.announces_at(now));
+        let timers = links.chain(announced).chain(self.members.timeout()).chain(self.sign_at).chain(pulled);
+        let next = timers.min();
+        next.into_iter().for_each(|at| self.arm(at.max(now)));
     }
 
     fn on_beat(&mut self, now: Instant, peer: PeerId, beat: Beat) {
@@ -82,17 +106,19 @@ impl Gossip {
     }
 
     fn send_heartbeat(&mut self, peer: PeerId, probe: bool) {
-        let digest = self.replicas.digest();
-        self.transmit(peer, frame::encode(&Frame::Heartbeat(Heartbeat { digest, probe })), false);
+        let digest = self.members.digest();
+        self.transmit(peer, &Frame::Heartbeat(Heartbeat { digest, probe }));
     }
 
     pub(crate) fn on_heartbeat(&mut self, now: Instant, from: PeerId, heartbeat: Heartbeat) {
         if heartbeat.probe {
             self.send_heartbeat(from, false);
         }
-        let agrees = heartbeat.digest == self.replicas.digest();
-        if self.links.get_mut(&from).is_some_and(|link| link.compare(now, agrees)) {
-            self.send_all_digests(now, from);
+        let agrees = heartbeat.digest == self.members.digest();
+        let settled = now >= self.installed + SETTLED;
+        self.stirred |= agrees;
+        if self.links.get_mut(&from).is_some_and(|link| link.walk.compare(now, agrees, settled)) {
+            self.begin_walk(now, from);
         }
     }
 
@@ -102,26 +128,25 @@ impl Gossip {
         if link.pulse.heard(now) {
             self.publish_link(now, from);
             self.greet(now, from);
+            self.begin_walk(now, from);
         }
         true
     }
 
-    /// Opens the conversation: who speaks, what it knows of the other side, and all that it holds.
+    /// Opens the conversation: who speaks, and what it knows of the other side.
     fn greet(&mut self, now: Instant, peer: PeerId) {
-        self.sign_changes();
-        let echo = self.replicas.of(peer).map(|replica| replica.manifest);
+        self.sign_due(now);
+        let echo = self.members.of(peer).map(|replica| replica.manifest);
         let hello = Hello { incarnation: self.incarnation(), echo };
-        self.transmit(peer, frame::encode(&Frame::Hello(hello)), true);
-        self.send_all_digests(now, peer);
+        self.transmit(peer, &Frame::Hello(hello));
     }
 
-    pub(crate) fn learn(&mut self, now: Instant, peer: PeerId, key: PublicKey, incarnation: Incarnation) {
-        let known = self.membership.standing(peer).is_some();
-        let restarted = self.membership.learn(now, peer, key, incarnation);
-        self.topology_changed |= !known;
+    pub(crate) fn learn(&mut self, now: Instant, peer: PeerId, key: PublicKey, incarnation: Incarnation) -> u32 {
+        let (number, restarted) = self.members.learn(now, peer, key, incarnation);
         if let Some(event) = restarted {
             self.emit(event);
         }
+        number
     }
 
     /// Own links take precedence over the bounds of an origin only in so far as they come first: a node with a full

@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use meshwork_wire::{PeerId, frame};
+use meshwork_wire::PeerId;
 
 use crate::event::{Event, Misbehaved};
 use crate::frames::{Frame, Message};
 use crate::gossip::Gossip;
 use crate::limits::{HOP_LIMIT, MAX_INBOX, MAX_PAYLOAD};
-use crate::routing;
 
 impl Gossip {
     /// Sends a message to a member, over its link or over several by the published ones. It is dropped and counted
@@ -22,22 +21,22 @@ impl Gossip {
         } else {
             let source = self.id;
             let signature = self.identity.sign(&Message::signed_bytes(source, to, topic, &payload));
-            self.forward(Message { source, target: to, hops: HOP_LIMIT, topic, payload, signature });
+            self.forward(now, Message { source, target: to, hops: HOP_LIMIT, topic, payload, signature });
         }
     }
 
     /// A message that came straight from its source was authenticated by the link; any other by its signature.
-    pub(crate) fn on_message(&mut self, from: PeerId, message: Message) -> Result<(), Misbehaved> {
+    pub(crate) fn on_message(&mut self, now: Instant, from: PeerId, message: Message) -> Result<(), Misbehaved> {
         if message.target != self.id {
-            self.forward(message);
+            self.forward(now, message);
             return Ok(());
         }
         if message.source != from {
-            let Some(source) = self.membership.standing(message.source) else {
+            let Some(key) = self.members.public_key(message.source) else {
                 self.counters.unexpected += 1;
                 return Ok(());
             };
-            if !message.is_valid(source.public_key) {
+            if !message.is_valid(key) {
                 return Err(Misbehaved::Forged(message.source));
             }
         }
@@ -45,21 +44,16 @@ impl Gossip {
         Ok(())
     }
 
-    fn forward(&mut self, message: Message) {
+    fn forward(&mut self, now: Instant, message: Message) {
         let target = message.target;
         let direct = self.links.get(&target).is_some_and(|link| link.pulse.is_up());
-        let next = if direct { Some(target) } else { self.first_hop(target) };
+        let next = if direct { Some(target) } else { self.first_hop(now, target) };
         match (next, message.hops.checked_sub(1)) {
             (Some(next), Some(hops)) => {
-                self.transmit(next, frame::encode(&Frame::Message(Message { hops, ..message })), true);
+                self.transmit(next, &Frame::Message(Message { hops, ..message }));
             }
             _ => self.counters.no_route += 1,
         }
-    }
-
-    fn first_hop(&mut self, target: PeerId) -> Option<PeerId> {
-        let (replicas, id) = (&self.replicas, self.id);
-        self.routes.get_or_insert_with(|| routing::first_hops(replicas, id)).get(&target).copied()
     }
 
     fn deliver(&mut self, from: PeerId, topic: u16, payload: Vec<u8>) {

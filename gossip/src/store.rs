@@ -6,11 +6,12 @@ use std::time::Instant;
 use meshwork_wire::record::{Links, Store};
 use meshwork_wire::{PeerId, frame};
 
+use crate::block::{Block, Changes, Excess, cost};
 use crate::event::Full;
-use crate::frames::{Delta, Entry, Frame, Manifest, Name, Stamp};
+use crate::frames::{Delta, Entry, Name, Stamp};
 use crate::gossip::Gossip;
-use crate::limits::{MAX_BATCH, MAX_KEY, MAX_VALUE};
-use crate::replica::{Excess, Replica, cost};
+use crate::limits::{MAX_BATCH, MAX_KEY, MAX_VALUE, SIGN_PAUSE};
+use crate::membership::SELF;
 
 impl Gossip {
     /// Publishes an own entry, in place of the one under the same key. An equal one is left alone.
@@ -20,15 +21,11 @@ impl Gossip {
     pub fn put<S: Store>(&mut self, now: Instant, key: &S::Key, value: &S::Value) -> Result<(), Full> {
         self.observe(now);
         let (name, value) = (name::<S>(key), frame::encode(value));
-        if self.own_replica().contents.value(&name) == Some(&value) {
+        if self.members.draft.value(&name) == Some(&value) {
             return Ok(());
         }
-        let size = cost(&name, &value);
-        if self.unsigned_size + size > MAX_BATCH {
-            self.sign_changes();
-        }
-        self.own_replica_mut().contents.upsert(Entry { name: name.clone(), value })?;
-        self.note_change(now, name, size);
+        let size = cost(&name.key, &value);
+        self.change(now, name, Some(value), size)?;
         Ok(())
     }
 
@@ -36,55 +33,50 @@ impl Gossip {
     pub fn remove<S: Store>(&mut self, now: Instant, key: &S::Key) -> bool {
         self.observe(now);
         let name = name::<S>(key);
-        let size = cost(&name, &[]);
-        if self.unsigned_size + size > MAX_BATCH {
-            self.sign_changes();
-        }
-        let removed = self.own_replica_mut().contents.remove(&name);
-        if removed {
-            self.note_change(now, name, size);
-        }
-        removed
+        let there = self.members.draft.value(&name).is_some();
+        let size = cost(&name.key, &[]);
+        there && self.change(now, name, None, size).is_ok()
     }
 
     /// What `origin` says under `key`.
     #[must_use]
     pub fn get<S: Store>(&self, origin: PeerId, key: &S::Key) -> Option<S::Value> {
-        let value = self.replicas.of(origin)?.contents.value(&name::<S>(key))?;
+        let value = self.members.block(self.members.find(origin)?)?.value(&name::<S>(key))?;
         self.decoded(frame::decode(value, MAX_VALUE).ok())
     }
 
     /// Entries of a store with their origins, this node's included, by origin. What this build cannot decode is
     /// skipped and counted.
     pub fn entries<S: Store>(&self) -> impl Iterator<Item = (PeerId, S::Key, S::Value)> {
-        self.replicas
-            .iter()
-            .flat_map(|(origin, replica)| self.read::<S>(replica).map(move |(key, value)| (origin, key, value)))
+        self.members
+            .blocks()
+            .flat_map(|(origin, block)| self.read::<S>(block).map(move |(key, value)| (origin, key, value)))
     }
 
     /// Bytes of everything that this node published, as [`limits::MAX_ORIGIN`](crate::limits::MAX_ORIGIN) counts them.
     #[must_use]
     pub fn own_bytes(&self) -> usize {
-        self.own_replica().contents.size()
+        self.members.draft.size()
     }
 
     /// Entries of a store that this node published.
     pub fn own<S: Store>(&self) -> impl Iterator<Item = (S::Key, S::Value)> {
-        self.read::<S>(self.own_replica())
+        self.read::<S>(&self.members.draft)
     }
 
     /// Entries of a store that this node published in a later state than the one that it has.
     pub fn former<S: Store>(&self) -> impl Iterator<Item = (S::Key, S::Value)> {
-        self.former.iter().flat_map(|replica| self.read::<S>(replica))
+        self.former.iter().flat_map(|replica| self.read::<S>(&replica.block))
     }
 
     /// Entries of a store that `origin` published.
     pub fn entries_of<S: Store>(&self, origin: PeerId) -> impl Iterator<Item = (S::Key, S::Value)> {
-        self.replicas.of(origin).into_iter().flat_map(|replica| self.read::<S>(replica))
+        let block = self.members.find(origin).and_then(|number| self.members.block(number));
+        block.into_iter().flat_map(|block| self.read::<S>(block))
     }
 
-    fn read<S: Store>(&self, replica: &Replica) -> impl Iterator<Item = (S::Key, S::Value)> {
-        replica.contents.of_store(S::ID).filter_map(|(key, value)| {
+    fn read<S: Store>(&self, block: &Block) -> impl Iterator<Item = (S::Key, S::Value)> {
+        block.of_store(S::ID).filter_map(|(key, value)| {
             let entry = frame::decode(key, MAX_KEY).ok().zip(frame::decode(value, MAX_VALUE).ok());
             self.decoded(entry)
         })
@@ -97,45 +89,56 @@ impl Gossip {
         value
     }
 
-    fn own_replica_mut(&mut self) -> &mut Replica {
-        self.replicas.of_mut(self.id).expect("the own replica is made with the state machine and never removed")
-    }
-
-    fn note_change(&mut self, now: Instant, name: Name, size: usize) {
+    /// Changes the draft. A delta stays within a frame, so what would not fit any more is signed before.
+    fn change(&mut self, now: Instant, name: Name, value: Option<Vec<u8>>, size: usize) -> Result<(), Excess> {
+        if self.unsigned_size + size > MAX_BATCH {
+            self.sign_changes(now);
+        }
+        let draft = self.members.draft.with(&Changes::from([(name.clone(), value)]))?;
+        let before = std::mem::replace(&mut self.members.draft, draft);
         let links_changed = name.store == Links::ID;
         self.unsigned.insert(name);
         self.unsigned_size += size;
+        let due = self.signed.map_or(now, |signed| now.max(signed + SIGN_PAUSE));
+        self.sign_at = Some(self.sign_at.map_or(due, |at| at.min(due)));
+        self.arm(due);
         if links_changed {
-            self.own_replica_mut().refresh_neighbours();
-            self.topology_changed = true;
+            self.routes = None;
+            self.members.links_changed(SELF, &before);
             self.settle(now);
+        }
+        Ok(())
+    }
+
+    /// Signs what changed, once it is time.
+    pub(crate) fn sign_due(&mut self, now: Instant) {
+        if self.sign_at.is_some_and(|at| at <= now) {
+            self.sign_changes(now);
+            self.tell_links(now);
         }
     }
 
-    /// Signs what changed since the last manifest and pushes it to all links. Changes are gathered until the driver
-    /// asks for frames, so that many at once cost one signature.
-    pub(crate) fn sign_changes(&mut self) {
+    /// Signs what changed since the last manifest and has all links told. Changes are gathered for a while after the
+    /// last signature, and until the driver asks for frames, so that many cost one signature and one delta.
+    pub(crate) fn sign_changes(&mut self, now: Instant) {
+        self.sign_at = None;
         if self.unsigned.is_empty() {
             return;
         }
+        self.signed = Some(now);
         self.unsigned_size = 0;
         let names = std::mem::take(&mut self.unsigned);
         let Stamp { incarnation, sequence: from, .. } = self.own_replica().stamp();
-        let stamp = Stamp { incarnation, sequence: from + 1, root: self.own_replica().contents.root() };
-        let manifest = Manifest::sign(&self.identity, stamp);
-        self.own_replica_mut().manifest = manifest;
+        self.publish(Stamp { incarnation, sequence: from + 1, root: self.members.draft.root() });
         let (mut upserts, mut removals) = (Vec::new(), Vec::new());
         for name in names {
-            match self.own_replica().contents.value(&name).map(<[u8]>::to_vec) {
+            match self.members.draft.value(&name).map(<[u8]>::to_vec) {
                 Some(value) => upserts.push(Entry { name, value }),
                 None => removals.push(name),
             }
         }
-        let frame = frame::encode(&Frame::Delta(Delta { manifest, from, upserts, removals }));
-        let links: Vec<PeerId> = self.links.keys().copied().collect();
-        for to in links {
-            self.transmit(to, frame.clone(), true);
-        }
+        let manifest = self.own_replica().manifest;
+        self.fresh.insert(SELF, frame::encode(&Delta { manifest, from, upserts, removals }).into());
     }
 }
 

@@ -9,6 +9,9 @@ use serde::de::DeserializeOwned;
 /// Format version that this build writes.
 pub const FORMAT: u8 = 1;
 
+/// Room for most frames and records, so that few of them grow while they are written.
+const USUAL: usize = 256;
+
 /// A frame that cannot be used. The sender is to blame, or newer than this build.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -33,7 +36,9 @@ pub enum FrameError {
 /// # Panics
 /// Never for the types of this project: postcard fails only on sequences of unknown length and maps of such.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![FORMAT]).expect("wire types have known lengths")
+    let mut bytes = Vec::with_capacity(USUAL);
+    bytes.push(FORMAT);
+    postcard::to_extend(value, bytes).expect("wire types have known lengths")
 }
 
 /// Decodes a frame of at most `limit` bytes.
@@ -55,6 +60,22 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<T, Fram
     }
 }
 
+/// Decodes what stands first in a frame of several values, such as the first field of a struct, and leaves the rest
+/// unread.
+///
+/// # Errors
+/// [`FrameError`] says what is wrong with it.
+pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, FrameError> {
+    match bytes.split_first() {
+        None => Err(FrameError::Malformed("empty")),
+        Some((&FORMAT, body)) => match postcard::take_from_bytes(body) {
+            Ok((value, _)) => Ok(value),
+            Err(_) => Err(FrameError::Malformed("not a value of the expected type")),
+        },
+        Some((&other, _)) => Err(FrameError::UnknownFormat(other)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -65,6 +86,14 @@ mod tests {
     fn a_value_survives() {
         let frame = encode(&("mesh", 7u32));
         assert_eq!(decode::<(String, u32)>(&frame, 64), Ok(("mesh".to_owned(), 7)));
+    }
+
+    #[test]
+    fn the_first_value_is_read_without_the_rest() {
+        let frame = encode(&("mesh", 7u32));
+        assert_eq!(decode_first::<String>(&frame), Ok("mesh".to_owned()));
+        assert_eq!(decode_first::<String>(&[9, 0]), Err(FrameError::UnknownFormat(9)));
+        assert!(decode_first::<String>(&frame[..3]).is_err() && decode_first::<String>(&[]).is_err());
     }
 
     #[test]

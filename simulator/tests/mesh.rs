@@ -2,27 +2,28 @@
 
 use std::time::Duration;
 
-use crate::simulator::{Notes, Simulator};
 use meshwork_gossip::{Event, MemberState};
+use meshwork_simulator::World;
+use meshwork_simulator::content::Notes;
 use meshwork_wire::record::{Links, Store};
 use meshwork_wire::{Incarnation, PeerId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
 
-fn settled(mut mesh: Simulator) -> Simulator {
+fn settled(mut mesh: World) -> World {
     mesh.run(5 * SECOND);
     assert_eq!(mesh.agrees(), Ok(()));
     mesh
 }
 
-fn value_at(mesh: &Simulator, node: usize, origin: usize, key: u32) -> Option<String> {
+fn value_at(mesh: &World, node: usize, origin: usize, key: u32) -> Option<String> {
     mesh.gossip(node).get::<Notes>(mesh.id(origin), &key)
 }
 
 #[test]
 fn three_nodes_see_each_other_and_what_they_say() {
-    let mut mesh = Simulator::full_mesh(1, 3);
+    let mut mesh = World::full_mesh(1, 3);
     mesh.put(0, 1, "one");
     let mut mesh = settled(mesh);
     assert_eq!(value_at(&mesh, 2, 0, 1).as_deref(), Some("one"));
@@ -32,25 +33,25 @@ fn three_nodes_see_each_other_and_what_they_say() {
     assert_eq!(value_at(&mesh, 0, 1, 1).as_deref(), Some("two"));
     assert_eq!(value_at(&mesh, 2, 0, 1), None);
     let synced =
-        |node: usize| mesh.nodes[node].events.iter().filter(|(_, event)| matches!(event, Event::Synced { .. })).count();
+        |node: usize| mesh.events(node).iter().filter(|(_, event)| matches!(event, Event::Synced { .. })).count();
     assert_eq!([synced(0), synced(1), synced(2)], [2, 2, 2]);
 }
 
 #[test]
 fn an_equal_value_is_not_published_again() {
-    let mut mesh = settled(Simulator::full_mesh(1, 2));
+    let mut mesh = settled(World::full_mesh(1, 2));
     mesh.put(0, 1, "one");
     mesh.run(SECOND);
-    let before = mesh.nodes[1].events.len();
+    let before = mesh.events(1).len();
     mesh.put(0, 1, "one");
     mesh.run(SECOND);
-    assert_eq!(mesh.nodes[1].events.len(), before);
+    assert_eq!(mesh.events(1).len(), before);
 }
 
 #[test]
 fn a_change_crosses_a_chain_and_is_sent_once_per_link() {
-    let mut mesh = settled(Simulator::chain(1, 6));
-    let deltas = |mesh: &Simulator| mesh.living().iter().map(|&node| mesh.gossip(node).counters().deltas).sum::<u64>();
+    let mut mesh = settled(World::chain(1, 6));
+    let deltas = |mesh: &World| mesh.living().iter().map(|&node| mesh.gossip(node).counters().deltas).sum::<u64>();
     let before = deltas(&mesh);
     mesh.put(0, 1, "one");
     mesh.run(30 * MS);
@@ -60,9 +61,8 @@ fn a_change_crosses_a_chain_and_is_sent_once_per_link() {
 
 #[test]
 fn in_a_full_mesh_only_the_origin_sends_a_change() {
-    let mut mesh = settled(Simulator::full_mesh(1, 10));
-    let sent =
-        |mesh: &Simulator, from: usize| (from..10).map(|node| mesh.gossip(node).counters().frames_sent).sum::<u64>();
+    let mut mesh = settled(World::full_mesh(1, 10));
+    let sent = |mesh: &World, from: usize| (from..10).map(|node| mesh.gossip(node).counters().frames_sent).sum::<u64>();
     let before = (sent(&mesh, 0), sent(&mesh, 1));
     mesh.put(0, 1, "one");
     mesh.run(20 * MS);
@@ -73,8 +73,8 @@ fn in_a_full_mesh_only_the_origin_sends_a_change() {
 
 #[test]
 fn thirty_nodes_agree_on_a_killed_one_within_five_seconds() {
-    let mut mesh = settled(Simulator::full_mesh(7, 30));
-    mesh.loss = 10;
+    let mut mesh = settled(World::full_mesh(7, 30));
+    mesh.conditions.loss = 1000;
     mesh.crash(29);
     let took = mesh.run_until(10 * SECOND, |mesh| (0..29).all(|node| mesh.sees(node, 29, MemberState::Suspect)));
     assert!(took.is_some_and(|took| took <= 5 * SECOND), "{took:?}");
@@ -84,7 +84,7 @@ fn thirty_nodes_agree_on_a_killed_one_within_five_seconds() {
 
 #[test]
 fn a_killed_node_is_suspect_then_dead_and_keeps_its_entries() {
-    let mut mesh = Simulator::full_mesh(3, 3);
+    let mut mesh = World::full_mesh(3, 3);
     mesh.put(2, 1, "kept");
     let mut mesh = settled(mesh);
     mesh.crash(2);
@@ -99,16 +99,16 @@ fn a_killed_node_is_suspect_then_dead_and_keeps_its_entries() {
 
 #[test]
 fn a_restart_is_seen_with_the_first_link_and_no_entry_is_missing_meanwhile() {
-    let mut mesh = Simulator::full_mesh(3, 5);
+    let mut mesh = World::full_mesh(3, 5);
     mesh.put(4, 1, "kept");
     let mut mesh = settled(mesh);
     mesh.crash(4);
     mesh.run(2 * SECOND);
     mesh.restart(4);
     mesh.put(4, 2, "new");
-    let linked = |mesh: &Simulator| mesh.gossip(4).own::<Links>().count() > 0;
+    let linked = |mesh: &World| mesh.gossip(4).own::<Links>().count() > 0;
     assert!(mesh.run_until(2 * SECOND, linked).is_some());
-    let new = |mesh: &Simulator| {
+    let new = |mesh: &World| {
         (0..4).all(|node| mesh.member(node, 4).is_some_and(|member| member.incarnation == Incarnation(2)))
     };
     let took = mesh.run_until(5 * SECOND, new);
@@ -124,7 +124,7 @@ fn a_restart_is_seen_with_the_first_link_and_no_entry_is_missing_meanwhile() {
 #[test]
 fn a_pause_below_three_seconds_is_not_noticed_on_either_side() {
     for pause in [2000, 2900] {
-        let mut mesh = settled(Simulator::full_mesh(5, 5));
+        let mut mesh = settled(World::full_mesh(5, 5));
         let begun = mesh.elapsed();
         mesh.pause(2, pause * MS);
         mesh.run(10 * SECOND);
@@ -137,7 +137,7 @@ fn a_pause_below_three_seconds_is_not_noticed_on_either_side() {
 
 #[test]
 fn a_long_pause_makes_unreachable_kills_nobody_and_ends_at_once() {
-    let mut mesh = settled(Simulator::full_mesh(5, 5));
+    let mut mesh = settled(World::full_mesh(5, 5));
     let begun = mesh.elapsed();
     mesh.pause(2, 8 * SECOND);
     mesh.run(6 * SECOND);
@@ -154,7 +154,7 @@ fn a_long_pause_makes_unreachable_kills_nobody_and_ends_at_once() {
 
 #[test]
 fn one_cut_link_makes_nobody_unreachable() {
-    let mut mesh = settled(Simulator::full_mesh(5, 3));
+    let mut mesh = settled(World::full_mesh(5, 3));
     let begun = mesh.elapsed();
     mesh.cut(0, 1);
     mesh.run(20 * SECOND);
@@ -167,7 +167,7 @@ fn one_cut_link_makes_nobody_unreachable() {
 
 #[test]
 fn both_halves_of_a_partition_go_on_and_merge() {
-    let mut mesh = settled(Simulator::full_mesh(5, 5));
+    let mut mesh = settled(World::full_mesh(5, 5));
     for (one, other) in [(0, 3), (0, 4), (1, 3), (1, 4), (2, 3), (2, 4)] {
         mesh.cut(one, other);
     }
@@ -194,7 +194,7 @@ impl Store for Odd {
 
 #[test]
 fn entries_that_a_build_cannot_read_are_carried_and_skipped() {
-    let mut mesh = Simulator::chain(1, 3);
+    let mut mesh = World::chain(1, 3);
     mesh.put(0, 1, "unknown to the one between");
     let mesh = settled(mesh);
     assert_eq!(mesh.gossip(1).entries::<Odd>().count(), 0);
@@ -204,38 +204,37 @@ fn entries_that_a_build_cannot_read_are_carried_and_skipped() {
 
 #[test]
 fn messages_find_their_way_over_several_links() {
-    let mut mesh = settled(Simulator::chain(1, 6));
+    let mut mesh = settled(World::chain(1, 6));
     let (from, target) = (mesh.id(0), mesh.id(5));
     mesh.on(0, |gossip, now| gossip.send(now, target, 7, b"hello".to_vec()));
     mesh.run(100 * MS);
     let expected = Event::Message { from, topic: 7, payload: b"hello".to_vec() };
-    assert!(mesh.nodes[5].events.iter().any(|(_, event)| *event == expected));
+    assert!(mesh.events(5).iter().any(|(_, event)| *event == expected));
     mesh.on(0, |gossip, now| gossip.send(now, PeerId([9; 16]), 7, Vec::new()));
     assert_eq!(mesh.gossip(0).counters().no_route, 1);
 }
 
 #[test]
 fn messages_end_at_the_hop_limit() {
-    let mut mesh = settled(Simulator::chain(1, 11));
+    let mut mesh = settled(World::chain(1, 11));
     let target = mesh.id(10);
     mesh.on(0, |gossip, now| gossip.send(now, target, 7, Vec::new()));
     mesh.run(SECOND);
-    assert!(!mesh.nodes[10].events.iter().any(|(_, event)| matches!(event, Event::Message { .. })));
+    assert!(!mesh.events(10).iter().any(|(_, event)| matches!(event, Event::Message { .. })));
     assert_eq!((0..11).map(|node| mesh.gossip(node).counters().no_route).sum::<u64>(), 1);
 }
 
 #[test]
 fn a_rolled_back_node_learns_it_from_its_own_signature_and_goes_on_above() {
-    let mut mesh = settled(Simulator::full_mesh(3, 3));
+    let mut mesh = settled(World::full_mesh(3, 3));
     mesh.put(2, 1, "late");
     mesh.run(SECOND);
     mesh.crash(2);
-    mesh.nodes[2].incarnation -= 1;
-    mesh.nodes[2].notes.clear();
+    mesh.roll_back(2);
     mesh.restart(2);
     mesh.run(2 * SECOND);
     let outranked = Event::Outranked { incarnation: Incarnation(1) };
-    let place = |wanted: &Event| mesh.nodes[2].events.iter().rposition(|(_, event)| event == wanted);
+    let place = |wanted: &Event| mesh.events(2).iter().rposition(|(_, event)| event == wanted);
     let (told, recovered) = (place(&outranked), place(&Event::Recovered { incarnation: Incarnation(1) }));
     assert!(told.is_some() && told < recovered, "{told:?} {recovered:?}");
     assert!(recovered < place(&Event::Synced { peer: mesh.id(0) }).max(place(&Event::Synced { peer: mesh.id(1) })));
@@ -248,7 +247,7 @@ fn a_rolled_back_node_learns_it_from_its_own_signature_and_goes_on_above() {
 
 #[test]
 fn a_full_map_travels_in_several_frames() {
-    let mut mesh = Simulator::full_mesh(3, 2);
+    let mut mesh = World::full_mesh(3, 2);
     for key in 0..55 {
         mesh.put(0, key, &"x".repeat(1000));
     }

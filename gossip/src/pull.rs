@@ -1,0 +1,341 @@
+//! Pulling states that neighbours have and we lack, each from one neighbour at a time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meshwork_wire::PeerId;
+
+use crate::block::Unfit;
+use crate::event::{Event, Misbehaved};
+use crate::frames::{Frame, Manifest, Mark, Part, Summary};
+use crate::gossip::Gossip;
+use crate::limits::{MAX_BATCH, MAX_PARTS, PULL_TIMEOUT, PULL_WINDOW, PULLS_PER_REQUEST};
+use crate::link::{Link, Mask, Partial};
+use crate::replica::Replica;
+
+/// What neighbours have of an origin and we lack.
+#[derive(Debug)]
+pub(crate) struct Want {
+    /// The latest that one of them named.
+    mark: Mark,
+    size: u32,
+    /// Those that named it.
+    latest: Mask,
+    /// Those that named another one, later than ours as well: nobody's claim hides what others have.
+    others: Mask,
+}
+
+impl Want {
+    const fn links(&self) -> Mask {
+        self.latest.with(self.others)
+    }
+
+    const fn drop_link(&mut self, link: Mask) {
+        self.latest = self.latest.without(link);
+        self.others = self.others.without(link);
+    }
+}
+
+/// A state on its way here.
+#[derive(Debug)]
+pub(crate) struct Pull {
+    from: PeerId,
+    since: Instant,
+    size: usize,
+}
+
+impl Gossip {
+    /// Notes that a neighbour has what we lack.
+    pub(crate) fn want(&mut self, from: PeerId, summary: &Summary) {
+        let &Summary { origin, mark, size } = summary;
+        self.stirred = true;
+        let former = self.former.as_ref().filter(|_| origin == self.id);
+        if former.is_some_and(|former| former.mark() >= mark) {
+            return;
+        }
+        let Some(link) = self.links.get_mut(&from).filter(|link| !link.bit.is_empty()) else { return };
+        let fresh = Want { mark, size, latest: Mask::default(), others: Mask::default() };
+        let known = self.wants.get(&origin);
+        if !known.is_some_and(|want| want.links().has(link.bit)) && !link.want(origin) {
+            return;
+        }
+        let want = self.wants.entry(origin).or_insert(fresh);
+        if mark > want.mark {
+            (want.others, want.latest) = (want.links(), Mask::default());
+            (want.mark, want.size) = (mark, size);
+        }
+        want.drop_link(link.bit);
+        let place = if mark == want.mark { &mut want.latest } else { &mut want.others };
+        *place = place.with(link.bit);
+    }
+
+    /// Whether an origin that is not known yet may become a member: it has to be vouched for by two neighbours, or be
+    /// one of those that a neighbour may bring alone.
+    pub(crate) fn admits(&mut self, now: Instant, from: PeerId, origin: PeerId) -> bool {
+        let Some(link) = self.links.get_mut(&from) else { return false };
+        let vouching = self.wants.get(&origin).map_or(Mask::default(), Want::links).with(link.bit);
+        vouching.count() >= 2 || link.newcomers.admit(now)
+    }
+
+    pub(crate) fn ask_links(&mut self, now: Instant) {
+        let waits = |link: &Link| !link.asks.is_empty() || (!link.walk.synced && link.walk.complete);
+        let waiting: Vec<PeerId> = self.links.iter().filter(|(_, link)| waits(link)).map(|(peer, _)| *peer).collect();
+        for peer in waiting {
+            self.ask_link(now, peer);
+            self.note_synced(peer);
+        }
+    }
+
+    /// Asks for what a neighbour has and nobody else was asked for, as far as its window has room.
+    fn ask_link(&mut self, now: Instant, peer: PeerId) {
+        let mut origins = Vec::new();
+        while origins.len() < PULLS_PER_REQUEST {
+            let Some(link) = self.links.get_mut(&peer).filter(|link| link.asked < PULL_WINDOW) else { break };
+            let Some(origin) = link.asks.pop_front() else { break };
+            let bit = link.bit;
+            let Some(want) = self.wants.get(&origin).filter(|want| want.links().has(bit)) else { continue };
+            let size = want.size as usize;
+            if self.pulls.contains_key(&origin) || !self.may_become_member(now, peer, origin) {
+                continue;
+            }
+            let Some(link) = self.links.get_mut(&peer) else { break };
+            if link.asked == 0 {
+                link.progress = now;
+            }
+            link.asked += size;
+            self.pulls.insert(origin, Pull { from: peer, since: now, size });
+            origins.push(origin);
+        }
+        if !origins.is_empty() {
+            self.transmit(peer, &Frame::Request(origins));
+        }
+    }
+
+    fn may_become_member(&mut self, now: Instant, peer: PeerId, origin: PeerId) -> bool {
+        if self.members.of(origin).is_some() {
+            return true;
+        }
+        if self.members.is_full() {
+            self.give_up(origin, peer);
+            return false;
+        }
+        let admitted = self.admits(now, peer, origin);
+        if let Some(link) = self.links.get_mut(&peer).filter(|_| !admitted) {
+            link.unvouched.push_back(origin);
+        }
+        admitted
+    }
+
+    /// Tries again those that could not be admitted.
+    pub(crate) fn review_unvouched(&mut self) {
+        for link in self.links.values_mut() {
+            link.asks.append(&mut link.unvouched);
+        }
+    }
+
+    fn note_synced(&mut self, peer: PeerId) {
+        let Some(link) = self.links.get_mut(&peer) else { return };
+        if link.walk.complete && !link.walk.synced && link.wants == 0 {
+            link.walk.synced = true;
+            self.emit(Event::Synced { peer });
+        }
+    }
+
+    /// Gives up on neighbours that were asked and sent nothing for long.
+    pub(crate) fn drop_late_pulls(&mut self, now: Instant) {
+        let late = |(origin, pull): (&PeerId, &Pull)| {
+            let progress = self.links.get(&pull.from).map_or(pull.since, |link| link.progress.max(pull.since));
+            (now >= progress + PULL_TIMEOUT).then_some((*origin, pull.from))
+        };
+        let late: Vec<(PeerId, PeerId)> = self.pulls.iter().filter_map(late).collect();
+        for (origin, from) in late {
+            self.end_pull(origin, from);
+            self.give_up(origin, from);
+        }
+    }
+
+    fn end_pull(&mut self, origin: PeerId, from: PeerId) {
+        self.stirred = true;
+        let Some(pull) = self.pulls.remove(&origin) else { return };
+        if let Some(link) = self.links.get_mut(&from) {
+            link.asked = link.asked.saturating_sub(pull.size);
+        }
+    }
+
+    /// Expects nothing more of an origin from a neighbour, and turns to the others that have it.
+    fn give_up(&mut self, origin: PeerId, from: PeerId) {
+        self.stirred = true;
+        let Some(bit) = self.links.get(&from).map(|link| link.bit) else { return };
+        let Some(want) = self.wants.get_mut(&origin).filter(|want| want.links().has(bit)) else { return };
+        want.drop_link(bit);
+        let rest = want.links();
+        if rest.is_empty() {
+            self.wants.remove(&origin);
+        }
+        for link in self.links.values_mut() {
+            if link.bit == bit {
+                link.wants = link.wants.saturating_sub(1);
+            } else if rest.has(link.bit) {
+                link.asks.push_back(origin);
+            }
+        }
+    }
+
+    /// A state of an origin is here. Answers who else has the same; who has a later one stays to be asked.
+    pub(crate) fn satisfied(&mut self, origin: PeerId, mark: Mark) -> Mask {
+        let Some(want) = self.wants.get(&origin).filter(|want| want.mark <= mark) else { return Mask::default() };
+        let (all, same) = (want.links(), if want.mark == mark { want.latest } else { Mask::default() });
+        self.wants.remove(&origin);
+        for link in self.links.values_mut().filter(|link| all.has(link.bit)) {
+            link.wants = link.wants.saturating_sub(1);
+        }
+        same
+    }
+
+    /// Forgets what was asked of a link that is gone, or was replaced.
+    pub(crate) fn forget_link(&mut self, peer: PeerId) {
+        let Some(bit) = self.links.get(&peer).map(|link| link.bit) else { return };
+        let pulled: Vec<PeerId> =
+            self.pulls.iter().filter(|(_, pull)| pull.from == peer).map(|(origin, _)| *origin).collect();
+        pulled.into_iter().for_each(|origin| self.end_pull(origin, peer));
+        let wanted: Vec<PeerId> =
+            self.wants.iter().filter(|(_, want)| want.links().has(bit)).map(|(origin, _)| *origin).collect();
+        wanted.into_iter().for_each(|origin| self.give_up(origin, peer));
+        for known in &mut self.members.list {
+            known.informed = known.informed.without(bit);
+            known.pending = known.pending.without(bit);
+        }
+        self.places = self.places.without(bit);
+        let queued = self.links.remove(&peer).map_or(0, |link| link.queue.len());
+        self.unqueue(queued);
+    }
+
+    /// Sends what was asked for, as far as it is held and the queue has room.
+    pub(crate) fn on_request(&mut self, from: PeerId, origins: &[PeerId]) {
+        let (mut batch, mut size) = (Vec::new(), 0);
+        for origin in origins.iter().take(PULLS_PER_REQUEST) {
+            let Some(replica) = self.members.of(*origin).map(Arc::clone) else { continue };
+            for part in parts(&replica) {
+                if size + part.bytes.len() > MAX_BATCH && !batch.is_empty() {
+                    let full = !self.transmit_bulk(from, &Frame::States(std::mem::take(&mut batch)));
+                    size = 0;
+                    if full {
+                        return;
+                    }
+                }
+                size += part.bytes.len() + size_of::<Manifest>();
+                batch.push(part);
+            }
+        }
+        if !batch.is_empty() {
+            self.transmit_bulk(from, &Frame::States(batch));
+        }
+    }
+
+    /// Takes states that were asked for, each by itself. The first that is refused is reported.
+    pub(crate) fn on_states(&mut self, now: Instant, from: PeerId, parts: Vec<Part>) -> Result<(), Misbehaved> {
+        let mut outcome = Ok(());
+        for part in parts {
+            outcome = outcome.and(self.on_part(now, from, part));
+        }
+        outcome
+    }
+
+    fn on_part(&mut self, now: Instant, from: PeerId, part: Part) -> Result<(), Misbehaved> {
+        let origin = part.manifest.origin.peer_id();
+        let Some(link) = self.links.get_mut(&from) else { return Ok(()) };
+        if self.pulls.get(&origin).is_none_or(|pull| pull.from != from) {
+            self.counters.unexpected += 1;
+            return Ok(());
+        }
+        link.progress = now;
+        let manifest = part.manifest;
+        let taken = match link.gather(part) {
+            Ok(None) => return Ok(()),
+            Ok(Some(bytes)) => self.take_state(now, from, origin, manifest, &bytes),
+            Err(()) => Err(Misbehaved::TooLarge(origin)),
+        };
+        self.end_pull(origin, from);
+        self.give_up(origin, from);
+        taken
+    }
+
+    fn take_state(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        origin: PeerId,
+        manifest: Manifest,
+        bytes: &[u8],
+    ) -> Result<(), Misbehaved> {
+        if self.members.of(origin).is_some_and(|held| held.stamp() >= manifest.stamp) && origin != self.id {
+            return Ok(());
+        }
+        if !self.pool.is_signed(&manifest) {
+            return Err(Misbehaved::Forged(origin));
+        }
+        let replica = self.pool.parse(manifest, bytes).map_err(|unfit| match unfit {
+            Unfit::Excess => Misbehaved::TooLarge(origin),
+            Unfit::Root => Misbehaved::Altered(origin),
+        })?;
+        if origin == self.id {
+            self.on_own_manifest(&replica.manifest)?;
+            self.hold_former(replica);
+        } else {
+            self.counters.snapshots += 1;
+            self.install(now, from, origin, replica, Mask::default());
+        }
+        Ok(())
+    }
+
+    /// Keeps what a former or a second self published, as far as it is later than ours.
+    fn hold_former(&mut self, replica: Arc<Replica>) {
+        let known = self.former.as_ref().map_or_else(|| self.own_replica().stamp(), |former| former.stamp());
+        if replica.stamp() > known {
+            let incarnation = replica.incarnation();
+            self.satisfied(self.id, replica.mark());
+            self.former = Some(replica);
+            self.emit(Event::Recovered { incarnation });
+        }
+    }
+}
+
+impl Link {
+    /// Takes a part; answers all bytes when it is the last one. Parts come in order, and those of another manifest
+    /// begin anew.
+    fn gather(&mut self, part: Part) -> Result<Option<Vec<u8>>, ()> {
+        let Part { manifest, part, parts, bytes } = part;
+        let mut partial = match self.partial.take() {
+            Some(partial) if part > 0 && partial.manifest == manifest && partial.parts == parts => partial,
+            _ => Partial { manifest, parts, next: 0, bytes: Vec::new() },
+        };
+        if parts > MAX_PARTS || part != partial.next || bytes.len() > MAX_BATCH {
+            return Err(());
+        }
+        partial.next += 1;
+        partial.bytes.extend(bytes);
+        if partial.next >= parts {
+            return Ok(Some(partial.bytes));
+        }
+        self.partial = Some(partial);
+        Ok(None)
+    }
+
+    /// Takes the observer's own stall out of the neighbour's silence.
+    pub(crate) fn forgive(&mut self, stall: Duration) {
+        self.pulse.forgive(stall);
+        self.progress += stall;
+    }
+}
+
+/// A state in parts of at most [`MAX_BATCH`] bytes, at least one.
+fn parts(replica: &Replica) -> VecDeque<Part> {
+    let mut chunks: Vec<&[u8]> = replica.block.bytes().chunks(MAX_BATCH).collect();
+    if chunks.is_empty() {
+        chunks.push(&[]);
+    }
+    let parts = u16::try_from(chunks.len()).unwrap_or(u16::MAX);
+    let part = |(part, bytes): (u16, &[u8])| Part { manifest: replica.manifest, part, parts, bytes: bytes.to_vec() };
+    (0..parts).zip(chunks).map(part).collect()
+}

@@ -1,0 +1,150 @@
+//! Telling neighbours what is new here: pushed while a link carries little, announced where it carries much.
+//!
+//! What a link is to be told is a set of members and not a queue of messages: however slow a neighbour is, it costs no
+//! more than that, and gets the latest state only.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use meshwork_wire::PeerId;
+use serde_bytes::ByteBuf;
+
+use crate::frames::{Frame, Summary};
+use crate::gossip::Gossip;
+use crate::limits::{ANNOUNCE_PAUSE, MAX_BATCH};
+use crate::link::{Link, Mask};
+use crate::replica::peers_in;
+
+/// Summaries in one frame: about 40 bytes each.
+const ANNOUNCE_MOST: usize = 512;
+
+impl Gossip {
+    /// Has all links told of a member's state but those that are `informed`.
+    pub(crate) fn tell_all(&mut self, number: u32, informed: Mask) {
+        let Some(known) = self.members.get_mut(number) else { return };
+        known.informed = informed;
+        self.stirred = true;
+        for (peer, link) in &mut self.links {
+            let lacks = *peer != known.id && !(known.informed.has(link.bit) || known.pending.has(link.bit));
+            if lacks {
+                known.pending = known.pending.with(link.bit);
+                link.tell.push(number);
+            }
+        }
+    }
+
+    /// Has one link told, whatever it was told before.
+    pub(crate) fn tell_again(&mut self, to: PeerId, number: u32) {
+        let (Some(known), Some(link)) = (self.members.get_mut(number), self.links.get_mut(&to)) else { return };
+        known.informed = known.informed.without(link.bit);
+        self.stirred = true;
+        if known.id != to && !known.pending.has(link.bit) {
+            known.pending = known.pending.with(link.bit);
+            link.tell.push(number);
+        }
+    }
+
+    /// Neighbours of a neighbour: what it passed on they get from it, or from where it got it.
+    pub(crate) fn served_by(&self, from: PeerId) -> Mask {
+        let replica = self.members.of(from);
+        let theirs = replica.into_iter().flat_map(|replica| peers_in(&replica.block));
+        let ours = theirs.filter_map(|peer| self.links.get(&peer));
+        ours.fold(Mask::default(), |mask, link| mask.with(link.bit))
+    }
+
+    pub(crate) fn tell_links(&mut self, now: Instant) {
+        let waits = |link: &Link| !link.tell.is_empty() || link.announces_at(now).is_some_and(|at| at <= now);
+        let waiting: Vec<PeerId> = self.links.iter().filter(|(_, link)| waits(link)).map(|(peer, _)| *peer).collect();
+        for to in waiting {
+            self.tell_link(now, to);
+            self.announce(now, to);
+        }
+        self.fresh.clear();
+    }
+
+    /// Pushes what can be pushed, and leaves the rest to be announced.
+    fn tell_link(&mut self, now: Instant, to: PeerId) {
+        let Some(link) = self.links.get_mut(&to) else { return };
+        let (mut changes, mut pushed) = (Vec::new(), 0);
+        for number in std::mem::take(&mut link.tell) {
+            let Some(known) = self.members.get_mut(number) else { continue };
+            match self.fresh.get(&number).filter(|_| pushed < MAX_BATCH && link.load.is_light(now)) {
+                Some(delta) => {
+                    known.pending = known.pending.without(link.bit);
+                    known.informed = known.informed.with(link.bit);
+                    pushed += delta.len();
+                    changes.push(Arc::clone(delta));
+                }
+                None => link.announce.push(number),
+            }
+        }
+        self.push(to, changes);
+    }
+
+    fn push(&mut self, to: PeerId, changes: Vec<Arc<[u8]>>) {
+        let (mut frame, mut size) = (Vec::new(), 0);
+        for change in changes {
+            if size + change.len() > MAX_BATCH && !frame.is_empty() {
+                self.transmit(to, &Frame::Changes(std::mem::take(&mut frame)));
+                size = 0;
+            }
+            size += change.len();
+            frame.push(ByteBuf::from(change.to_vec()));
+        }
+        if !frame.is_empty() {
+            self.transmit(to, &Frame::Changes(frame));
+        }
+    }
+
+    /// Announces what the neighbour did not come to know meanwhile, or puts that off when it was done a moment ago.
+    fn announce(&mut self, now: Instant, to: PeerId) {
+        let Some(link) = self.links.get_mut(&to) else { return };
+        let Some(due) = link.announces_at(now) else { return };
+        if now < due {
+            return self.arm(due);
+        }
+        let (numbers, bit) = (std::mem::take(&mut link.announce), link.bit);
+        link.announced = Some(now);
+        let summary = |number: u32| {
+            let known = self.members.get_mut(number)?;
+            known.pending = known.pending.without(bit);
+            let lacks = !known.informed.has(bit);
+            known.informed = known.informed.with(bit);
+            known.replica.as_ref().filter(|_| lacks).map(|replica| replica.summary(known.id))
+        };
+        let summaries: Vec<Summary> = numbers.into_iter().filter_map(summary).collect();
+        for batch in summaries.chunks(ANNOUNCE_MOST) {
+            self.transmit(to, &Frame::Announce(batch.to_vec()));
+        }
+    }
+
+    /// A neighbour tells what it holds.
+    pub(crate) fn on_announce(&mut self, from: PeerId, summaries: &[Summary]) {
+        for summary in summaries {
+            self.compare(from, summary, false);
+        }
+    }
+
+    /// Notes what a neighbour holds of an origin. What is newer there is pulled; what is newer here it is told,
+    /// `again` even if it was told.
+    pub(crate) fn compare(&mut self, from: PeerId, summary: &Summary, again: bool) {
+        let Some(bit) = self.links.get(&from).map(|link| link.bit) else { return };
+        let number = self.members.find(summary.origin);
+        let known = number.and_then(|number| self.members.get_mut(number));
+        let (Some(number), Some(known)) = (number, known) else { return self.want(from, summary) };
+        match known.replica.as_ref().map(|replica| summary.mark.cmp(&replica.mark())) {
+            None | Some(std::cmp::Ordering::Greater) => self.want(from, summary),
+            Some(std::cmp::Ordering::Equal) => known.informed = known.informed.with(bit),
+            Some(std::cmp::Ordering::Less) if again || !known.informed.has(bit) => self.tell_again(from, number),
+            Some(std::cmp::Ordering::Less) => {}
+        }
+    }
+}
+
+impl Link {
+    /// When to announce what waits for it.
+    pub(crate) fn announces_at(&self, now: Instant) -> Option<Instant> {
+        let paused = self.announced.map_or(now, |announced| announced + ANNOUNCE_PAUSE);
+        (!self.announce.is_empty()).then_some(paused)
+    }
+}

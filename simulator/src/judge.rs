@@ -1,0 +1,85 @@
+//! What has to hold, and what one node sees of another.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use meshwork_gossip::{Event, Member, MemberState};
+use meshwork_wire::PeerId;
+use meshwork_wire::record::Links;
+
+use crate::content::Notes;
+use crate::world::World;
+
+/// All notes, and all links, that a node knows.
+type View = (BTreeSet<(PeerId, u32, String)>, BTreeSet<(PeerId, PeerId)>);
+
+impl World {
+    /// What a node knows of another.
+    #[must_use]
+    pub fn member(&self, node: usize, of: usize) -> Option<Member> {
+        self.gossip(node).member(self.id(of))
+    }
+
+    /// Whether a node sees another in a state.
+    #[must_use]
+    pub fn sees(&self, node: usize, of: usize, state: MemberState) -> bool {
+        self.member(node, of).is_some_and(|member| member.state == state)
+    }
+
+    /// Events of a node about another one since a moment.
+    #[must_use]
+    pub fn events_about(&self, node: usize, of: usize, since: Duration) -> Vec<&Event> {
+        let id = self.id(of);
+        let about = |event: &&Event| match event {
+            Event::Member { peer, .. } | Event::Restarted { peer, .. } => *peer == id,
+            _ => false,
+        };
+        self.events(node).iter().filter(|(at, _)| *at >= since).map(|(_, event)| event).filter(about).collect()
+    }
+
+    /// Whether all running nodes hold the same, and everyone's own notes are all there.
+    ///
+    /// # Errors
+    /// Says what differs.
+    pub fn agrees(&self) -> Result<(), String> {
+        let living = self.living();
+        let Some(&first) = living.first() else { return Ok(()) };
+        let reference = self.view(first);
+        for &node in &living {
+            self.keeps_its_own(node)?;
+            if let Some(difference) = difference(&self.view(node), &reference) {
+                return Err(format!("nodes {node} and {first} differ: {difference}"));
+            }
+            if let Some(of) = living.iter().find(|&&of| of != node && !self.sees(node, of, MemberState::Alive)) {
+                return Err(format!("node {node} does not see {of} alive"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a node still says what it was told to say.
+    ///
+    /// # Errors
+    /// Names the node.
+    pub fn keeps_its_own(&self, node: usize) -> Result<(), String> {
+        let own: BTreeMap<u32, String> = self.gossip(node).own::<Notes>().collect();
+        if own == *self.notes(node) { Ok(()) } else { Err(format!("node {node} lost own entries")) }
+    }
+
+    fn view(&self, node: usize) -> View {
+        let gossip = self.gossip(node);
+        let links = gossip.entries::<Links>().map(|(origin, key, _)| (origin, key));
+        (gossip.entries::<Notes>().collect(), links.collect())
+    }
+}
+
+/// The first thing that one view has and the other has not.
+fn difference(one: &View, other: &View) -> Option<String> {
+    let note = one
+        .0
+        .symmetric_difference(&other.0)
+        .next()
+        .map(|(origin, key, value)| format!("only one has note {key} of {}, {value:?}", origin.short()));
+    let link = || one.1.symmetric_difference(&other.1).next();
+    note.or_else(|| link().map(|(near, far)| format!("only one has the link {} to {}", near.short(), far.short())))
+}

@@ -1,0 +1,77 @@
+//! What a known peer costs a daemon, measured in the memory of this process.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use meshwork_gossip::Gossip;
+use meshwork_gossip::limits::SIGN_PAUSE;
+use meshwork_identity::Identity;
+use meshwork_wire::record::{LinkRecord, Links};
+use meshwork_wire::{Incarnation, PeerId};
+
+use crate::bars::degree;
+use crate::content;
+use crate::random::Random;
+
+/// Peers that come before the measurement, so that what is needed once is there.
+const WARM: usize = 200;
+
+/// Bytes in a page of memory, where this is measured.
+const PAGE: usize = 4096;
+
+/// Mean bytes by which one node's memory grows for each peer that it comes to know, everything included. Nothing is
+/// shared, and each peer publishes what [`content`] says and the links of a large mesh.
+///
+/// # Errors
+/// The system does not tell.
+pub fn per_peer(count: usize) -> std::io::Result<f64> {
+    let mut node = node(usize::MAX);
+    let peers: Vec<PeerId> = (0..WARM + count).map(|number| identity(number).peer_id()).collect();
+    (0..WARM).for_each(|number| meet(&mut node, number, &peers));
+    let before = resident()?;
+    (WARM..WARM + count).for_each(|number| meet(&mut node, number, &peers));
+    let grown = resident()?.saturating_sub(before);
+    // The next measurement must not find this memory free.
+    std::mem::forget(node);
+    Ok((grown * PAGE) as f64 / count as f64)
+}
+
+fn resident() -> std::io::Result<usize> {
+    let pages = std::fs::read_to_string("/proc/self/statm")?;
+    let resident = pages.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
+    resident.ok_or_else(|| std::io::Error::other("/proc/self/statm has another form"))
+}
+
+fn node(number: usize) -> Gossip {
+    Gossip::new(Arc::new(identity(number)), Incarnation(1), Instant::now())
+}
+
+fn identity(number: usize) -> Identity {
+    Identity::from_seed(Random::new(number as u64).bytes())
+}
+
+/// Lets a node learn all of another one over a link that goes again. What it would tell in turn is left unsaid: the other
+/// one would hold as much, and blur what is measured.
+fn meet(node: &mut Gossip, number: usize, peers: &[PeerId]) {
+    let now = Instant::now();
+    let identity = Arc::new(identity(number));
+    let mut peer = Gossip::new(Arc::clone(&identity), Incarnation(1), now);
+    let other = peer.peer_id();
+    node.link_up(now, other, identity.public_key());
+    peer.link_up(now, node.peer_id(), node.public_key());
+    content::publish(&mut peer, now, u32::try_from(number).unwrap_or_default()).expect("it fits");
+    let mut random = Random::new(number as u64);
+    for _ in 1..degree(peers.len()) {
+        let far = random.pick(peers);
+        peer.put::<Links>(now, &far, &LinkRecord { rtt_us: Some(100_000) }).expect("it fits");
+    }
+    let later = now + SIGN_PAUSE;
+    peer.handle_timeout(later);
+    while let Some(transmit) = peer.poll_transmit() {
+        node.receive(later, other, &transmit.frame).expect("honest nodes behave");
+    }
+    node.link_down(later, other);
+    while node.poll_event().is_some() {}
+    while node.poll_transmit().is_some() {}
+    assert_eq!(node.latest(other), peer.latest(other), "a peer stayed unknown");
+}

@@ -1,0 +1,319 @@
+//! Nodes, time and what befalls them.
+//!
+//! Time passes from one scheduled moment to the next, and costs nothing in between: what a step costs depends on the
+//! nodes that it touches and not on how many there are. Two runs of one seed are the same run.
+
+mod links;
+mod node;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use meshwork_gossip::{Event, Gossip, Pool};
+use meshwork_wire::PeerId;
+use meshwork_wire::record::StoreId;
+
+use crate::content::Notes;
+use crate::graph::Graph;
+use crate::random::Random;
+use crate::wire::{Conditions, Packet};
+use node::Node;
+
+/// How often a node dials the neighbours to which it has no link.
+const REDIAL: Duration = Duration::from_millis(500);
+
+/// How often a driver tells of a link's round trip.
+const MEASURE: Duration = Duration::from_secs(10);
+
+/// The world.
+pub struct World {
+    /// Draws everything that is left to chance.
+    pub random: Random,
+    /// How all links behave.
+    pub conditions: Conditions,
+    /// Whether nodes remember their events: fine for small meshes.
+    pub remembers: bool,
+    start: Instant,
+    now: Instant,
+    nodes: Vec<Node>,
+    index: HashMap<PeerId, usize>,
+    graph: Graph,
+    /// States that are equal are held once.
+    pool: Arc<Pool>,
+    schedule: BinaryHeap<Reverse<Moment>>,
+    scheduled: u64,
+    connections: u64,
+    /// Ways that are blocked.
+    cuts: BTreeSet<(usize, usize)>,
+    /// Nodes of different sides do not reach each other.
+    sides: Option<Vec<u8>>,
+    /// Changes of one store of one origin, by the moment at which each node saw the first.
+    watched: Option<Watch>,
+    traffic: Vec<u64>,
+}
+
+struct Watch {
+    store: StoreId,
+    origin: PeerId,
+    seen: BTreeMap<usize, Instant>,
+}
+
+/// Something that is to happen.
+struct Moment {
+    at: Instant,
+    order: u64,
+    what: What,
+}
+
+enum What {
+    Arrival(Box<Packet>),
+    Timer(usize),
+    Start(usize),
+    Wake(usize),
+    /// A node and how often it was started before.
+    Dial(usize, u64),
+    Measure(usize, u64),
+    Connect(usize, usize),
+}
+
+impl PartialEq for Moment {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Moment {}
+
+impl PartialOrd for Moment {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Moment {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+impl World {
+    /// Nodes that all want links to each other.
+    #[must_use]
+    pub fn full_mesh(seed: u64, count: usize) -> Self {
+        Self::new(seed, Graph::full(count), count)
+    }
+
+    /// Nodes of which each wants a link to the next.
+    #[must_use]
+    pub fn chain(seed: u64, count: usize) -> Self {
+        Self::new(seed, Graph::chain(count), count)
+    }
+
+    /// Nodes that all start at once and want links as the graph says.
+    #[must_use]
+    pub fn new(seed: u64, graph: Graph, count: usize) -> Self {
+        let mut world = Self::asleep(seed, graph, count);
+        (0..count).for_each(|node| world.restart(node));
+        world
+    }
+
+    /// Nodes that have not been started.
+    #[must_use]
+    pub fn asleep(seed: u64, graph: Graph, count: usize) -> Self {
+        let now = Instant::now();
+        let nodes: Vec<Node> = (0..count).map(|number| Node::new(number, count)).collect();
+        Self {
+            random: Random::new(seed),
+            conditions: Conditions::default(),
+            remembers: true,
+            start: now,
+            now,
+            index: nodes.iter().enumerate().map(|(number, node)| (node.id, number)).collect(),
+            nodes,
+            graph,
+            pool: Arc::new(Pool::shared()),
+            schedule: BinaryHeap::new(),
+            scheduled: 0,
+            connections: 0,
+            cuts: BTreeSet::new(),
+            sides: None,
+            watched: None,
+            traffic: Vec::new(),
+        }
+    }
+
+    fn at(&mut self, at: Instant, what: What) {
+        self.scheduled += 1;
+        self.schedule.push(Reverse(Moment { at, order: self.scheduled, what }));
+    }
+
+    /// Since the world began.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.start
+    }
+
+    /// The moment that it is.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// Bytes on the wire so far, for each tenth of a second.
+    #[must_use]
+    pub fn traffic(&self) -> &[u64] {
+        &self.traffic
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.schedule.peek().is_some_and(|next| next.0.at <= end) {
+            self.step();
+        }
+        self.now = end;
+    }
+
+    /// When something is to happen next.
+    #[must_use]
+    pub fn next(&self) -> Option<Instant> {
+        self.schedule.peek().map(|next| next.0.at)
+    }
+
+    /// Does what is next. Answers whether there was anything.
+    pub fn step(&mut self) -> bool {
+        let Some(Reverse(Moment { at, what, .. })) = self.schedule.pop() else { return false };
+        self.now = self.now.max(at);
+        match what {
+            What::Arrival(packet) => self.arrive(*packet),
+            What::Timer(node) => self.timer(node),
+            What::Start(node) => self.restart(node),
+            What::Wake(node) => self.wake(node),
+            What::Dial(node, start) => self.dial(node, start),
+            What::Measure(node, start) => self.measure(node, start),
+            What::Connect(one, other) => self.connect(one, other),
+        }
+        true
+    }
+
+    /// Runs until the condition holds; answers how long that took, or nothing after `limit`.
+    pub fn run_until(&mut self, limit: Duration, mut condition: impl FnMut(&Self) -> bool) -> Option<Duration> {
+        let begun = self.now;
+        while self.now < begun + limit {
+            if condition(self) {
+                return Some(self.now - begun);
+            }
+            self.run(Duration::from_millis(10));
+        }
+        None
+    }
+
+    /// Starts a node some time from now.
+    pub fn start_after(&mut self, node: usize, time: Duration) {
+        self.at(self.now + time, What::Start(node));
+    }
+
+    /// Notes when each node hears of changes to a store of one origin.
+    pub fn watch(&mut self, store: StoreId, origin: usize) {
+        let origin = self.nodes[origin].id;
+        self.watched = Some(Watch { store, origin, seen: BTreeMap::new() });
+    }
+
+    /// When each node heard, since the watch began, in order of time.
+    #[must_use]
+    pub fn heard(&self, since: Instant) -> Vec<Duration> {
+        let seen = self.watched.iter().flat_map(|watch| watch.seen.values());
+        let mut times: Vec<Duration> = seen.map(|at| at.saturating_duration_since(since)).collect();
+        times.sort_unstable();
+        times
+    }
+
+    /// Calls into a running node and carries away what it has to say.
+    pub fn on<T>(&mut self, node: usize, call: impl FnOnce(&mut Gossip, Instant) -> T) -> T {
+        let now = self.now;
+        let answer = call(self.nodes[node].gossip.as_mut().expect("the node runs"), now);
+        self.drain(node);
+        answer
+    }
+
+    fn drain(&mut self, node: usize) {
+        while let Some(transmit) = self.nodes[node].gossip.as_mut().and_then(Gossip::poll_transmit) {
+            self.send(node, transmit);
+        }
+        while let Some(event) = self.nodes[node].gossip.as_mut().and_then(Gossip::poll_event) {
+            self.happened(node, event);
+        }
+        let due = self.nodes[node].gossip.as_ref().and_then(Gossip::poll_timeout);
+        self.arm(node, due);
+    }
+
+    fn happened(&mut self, node: usize, event: Event) {
+        match &event {
+            Event::LinkSilent { peer } => {
+                let (far, now) = (self.index[peer], self.now);
+                self.nodes[node].ends.remove(&far);
+                self.on(node, |gossip, _| gossip.link_down(now, *peer));
+            }
+            Event::Member { peer, state, .. } => {
+                let far = self.index[peer];
+                self.nodes[node].note(far, *state);
+            }
+            Event::Changed { store, origin } => {
+                let now = self.now;
+                if let Some(watch) =
+                    self.watched.as_mut().filter(|watch| watch.origin == *origin && watch.store == *store)
+                {
+                    watch.seen.entry(node).or_insert(now);
+                }
+            }
+            _ => {}
+        }
+        if self.remembers {
+            let elapsed = self.elapsed();
+            self.nodes[node].events.push((elapsed, event));
+        }
+    }
+
+    fn arm(&mut self, node: usize, due: Option<Instant>) {
+        let state = &mut self.nodes[node];
+        state.due = due;
+        if let Some(due) = due.filter(|due| state.armed.is_none_or(|armed| *due < armed)) {
+            state.armed = Some(due);
+            self.at(due, What::Timer(node));
+        }
+    }
+
+    fn timer(&mut self, node: usize) {
+        if self.nodes[node].armed.is_none_or(|armed| armed > self.now) {
+            return;
+        }
+        self.nodes[node].armed = None;
+        let due = self.nodes[node].due;
+        if !self.runs(node) {
+            return;
+        }
+        if due.is_some_and(|due| due <= self.now) {
+            self.on(node, |gossip, now| gossip.handle_timeout(now));
+        } else {
+            self.arm(node, due);
+        }
+    }
+
+    /// Publishes a note, or has it published when the node starts.
+    pub fn put(&mut self, node: usize, key: u32, value: &str) {
+        self.nodes[node].notes.insert(key, value.to_owned());
+        if self.nodes[node].gossip.is_some() {
+            self.on(node, |gossip, now| gossip.put::<Notes>(now, &key, &value.to_owned())).expect("it fits");
+        }
+    }
+
+    /// Withdraws a note.
+    pub fn remove(&mut self, node: usize, key: u32) {
+        self.nodes[node].notes.remove(&key);
+        if self.nodes[node].gossip.is_some() {
+            self.on(node, |gossip, now| gossip.remove::<Notes>(now, &key));
+        }
+    }
+}

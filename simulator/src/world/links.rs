@@ -1,0 +1,188 @@
+//! Links come up, carry frames and go.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use meshwork_gossip::Transmit;
+
+use super::{MEASURE, REDIAL, What, World};
+use crate::wire::{End, Packet, Passage};
+
+/// Round trips from a dial to a link: handshake and proof.
+const HANDSHAKE: u32 = 2;
+
+/// One column of the record of traffic.
+const COLUMN: u128 = 100;
+
+impl World {
+    /// Blocks both ways between two nodes.
+    pub fn cut(&mut self, one: usize, other: usize) {
+        self.cuts.extend([(one, other), (other, one)]);
+    }
+
+    /// Blocks one way.
+    pub fn cut_way(&mut self, from: usize, to: usize) {
+        self.cuts.insert((from, to));
+    }
+
+    /// Parts the nodes: those on different sides do not reach each other.
+    pub fn partition(&mut self, side: impl Fn(usize) -> u8) {
+        self.sides = Some((0..self.nodes.len()).map(side).collect());
+    }
+
+    /// Ends all cuts; what waited on streams goes on.
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+        self.sides = None;
+        let held: Vec<Packet> = self
+            .nodes
+            .iter_mut()
+            .flat_map(|node| node.ends.values_mut())
+            .flat_map(|end| std::mem::take(&mut end.held))
+            .collect();
+        held.into_iter().for_each(|packet| self.fly(packet));
+    }
+
+    /// Whether nothing gets from one to the other.
+    #[must_use]
+    pub fn is_cut(&self, from: usize, to: usize) -> bool {
+        let apart = self.sides.as_ref().is_some_and(|sides| sides[from] != sides[to]);
+        apart || self.cuts.contains(&(from, to))
+    }
+
+    /// Links as each end sees them.
+    pub fn links(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.nodes.iter().enumerate().flat_map(|(near, node)| node.ends.keys().map(move |far| (near, *far)))
+    }
+
+    fn is_whole(&self, one: usize, other: usize) -> bool {
+        let near = self.nodes[one].ends.get(&other).map(|end| end.connection);
+        near.is_some() && near == self.nodes[other].ends.get(&one).map(|end| end.connection)
+    }
+
+    fn can_meet(&self, one: usize, other: usize) -> bool {
+        let cut = self.is_cut(one, other) || self.is_cut(other, one);
+        !cut && self.runs(one) && self.runs(other) && !self.is_whole(one, other)
+    }
+
+    /// Dials whoever is wanted and not there; of a pair, the one that comes first, since both would.
+    pub(super) fn dial(&mut self, node: usize, start: u64) {
+        if !self.is_running(node) || self.nodes[node].starts != start {
+            return;
+        }
+        let wanted: Vec<usize> =
+            self.graph.neighbours(node).filter(|&far| node < far && self.can_meet(node, far)).collect();
+        for far in wanted {
+            let at = self.now + self.conditions.latency * 2 * HANDSHAKE;
+            self.at(at, What::Connect(node, far));
+        }
+        self.at(self.now + REDIAL, What::Dial(node, start));
+    }
+
+    pub(super) fn connect(&mut self, one: usize, other: usize) {
+        if !self.can_meet(one, other) {
+            return;
+        }
+        self.connections += 1;
+        for (near, far) in [(one, other), (other, one)] {
+            self.nodes[near]
+                .ends
+                .insert(far, End { connection: self.connections, last: self.now, held: VecDeque::new() });
+        }
+        let rtt = self.conditions.latency * 2;
+        for (near, far) in [(one, other), (other, one)] {
+            let (peer, key) = (self.id(far), self.nodes[far].identity.public_key());
+            self.on(near, |gossip, now| {
+                gossip.link_up(now, peer, key);
+                gossip.link_rtt(now, peer, rtt);
+            });
+        }
+    }
+
+    /// Tells a node of the round trips of its links.
+    pub(super) fn measure(&mut self, node: usize, start: u64) {
+        if !self.is_running(node) || self.nodes[node].starts != start {
+            return;
+        }
+        self.at(self.now + MEASURE, What::Measure(node, start));
+        if !self.runs(node) {
+            return;
+        }
+        let far: Vec<usize> = self.nodes[node].ends.keys().copied().collect();
+        for far in far {
+            let rtt = self.conditions.latency * 2 + self.conditions.late(&mut self.random);
+            let peer = self.id(far);
+            self.on(node, |gossip, now| gossip.link_rtt(now, peer, rtt));
+        }
+    }
+
+    pub(super) fn send(&mut self, from: usize, Transmit { to, frame, reliable }: Transmit) {
+        let to = self.index[&to];
+        if let Some(connection) = self.nodes[from].ends.get(&to).map(|end| end.connection) {
+            self.fly(Packet { from, to, connection, reliable, frame });
+        }
+    }
+
+    fn fly(&mut self, packet: Packet) {
+        let (now, length) = (self.now, packet.frame.len());
+        let state = &mut self.nodes[packet.from];
+        let leaves = state.busy_until.unwrap_or(now).max(now);
+        let Some(end) = state.ends.get_mut(&packet.to) else { return };
+        let Passage { bytes, arrives } = if packet.reliable {
+            self.conditions.stream(&mut self.random, leaves, end.last, length)
+        } else {
+            self.conditions.datagram(&mut self.random, leaves, length)
+        };
+        if let Some(at) = arrives.filter(|_| packet.reliable) {
+            end.last = at;
+        }
+        if let Some(bandwidth) = state.bandwidth {
+            state.busy_until = Some(leaves + Duration::from_micros(bytes * 1_000_000 / bandwidth));
+        }
+        state.sent += bytes;
+        self.tally(bytes);
+        let Some(arrives) = arrives else { return };
+        if !packet.reliable && self.random.chance(self.conditions.duplicates) {
+            let again = arrives + self.conditions.late(&mut self.random);
+            self.at(again, What::Arrival(Box::new(packet.clone())));
+        }
+        self.at(arrives, What::Arrival(Box::new(packet)));
+    }
+
+    fn tally(&mut self, bytes: u64) {
+        let column = usize::try_from(self.elapsed().as_millis() / COLUMN).unwrap_or_default();
+        if self.traffic.len() <= column {
+            self.traffic.resize(column + 1, 0);
+        }
+        self.traffic[column] += bytes;
+    }
+
+    pub(super) fn arrive(&mut self, packet: Packet) {
+        let cut = self.is_cut(packet.from, packet.to);
+        if packet.reliable {
+            let end = self.nodes[packet.from].ends.get_mut(&packet.to);
+            let Some(end) = end.filter(|end| end.connection == packet.connection) else { return };
+            if cut || !end.held.is_empty() {
+                end.held.push_back(packet);
+                return;
+            }
+        }
+        if cut {
+            return;
+        }
+        if self.nodes[packet.to].paused_until.is_some() {
+            self.nodes[packet.to].backlog.push_back(packet);
+        } else {
+            self.deliver(packet);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, packet: Packet) {
+        let from = self.id(packet.from);
+        let open = self.nodes[packet.to].ends.get(&packet.from).is_some_and(|end| end.connection == packet.connection);
+        if open && self.is_running(packet.to) {
+            let outcome = self.on(packet.to, |gossip, now| gossip.receive(now, from, &packet.frame));
+            outcome.expect("honest nodes behave");
+        }
+    }
+}
