@@ -26,6 +26,7 @@ mod link;
 mod liveness;
 mod membership;
 mod message;
+pub mod neighbours;
 mod replica;
 mod routing;
 mod snapshot;
