@@ -132,9 +132,17 @@ impl Neighbours {
         self.passed_over.retain(|_, until| *until > now);
         self.measure(view);
         self.lose_patience(now, random, view, own);
-        let (picks, lost) = if self.sparse { self.on_rings(view, own) } else { everyone(view, self.me) };
+        let (mut picks, lost) = if self.sparse { self.on_rings(view, own) } else { everyone(view, self.me) };
+        if self.sparse && own.links.len() >= MOST_LINKS {
+            // Others pass over this node, which many have named.
+            picks.retain(|peer| own.links.contains_key(peer));
+        }
+        let looks_nearer = now >= self.nearer_at;
+        if looks_nearer {
+            self.nearer_at = now + NEARER_INTERVAL / 2 + share(NEARER_INTERVAL, random());
+        }
         if self.sparse {
-            self.choose_more(now, random, view, own, &picks);
+            self.choose_more(looks_nearer, random, view, own, &picks);
         }
         self.note_surplus(now, view, own, &picks);
         let wanted: BTreeSet<PeerId> = picks.union(&lost).chain(&self.more).copied().collect();
@@ -225,16 +233,19 @@ impl Neighbours {
     }
 
     /// Fills up to as many links as are wanted, and now and then turns to somebody nearer.
-    fn choose_more(&mut self, now: Instant, random: Random<'_>, view: &View, own: &Own, picks: &BTreeSet<PeerId>) {
+    fn choose_more(
+        &mut self,
+        looks_nearer: bool,
+        random: Random<'_>,
+        view: &View,
+        own: &Own,
+        picks: &BTreeSet<PeerId>,
+    ) {
         let mut more = std::mem::take(&mut self.more);
         let open = |peer: PeerId| view.member(peer).is_some_and(|known| self.is_open(peer, known, own, MOST_LINKS));
         more.retain(|peer| open(*peer) && !picks.contains(peer) && !own.links.contains_key(peer));
         let sure: BTreeSet<PeerId> = own.links.keys().chain(picks).copied().collect();
         while sure.len() + more.len() > self.enough() + 1 && more.pop_first().is_some() {}
-        let looks_nearer = now >= self.nearer_at;
-        if looks_nearer {
-            self.nearer_at = now + NEARER_INTERVAL / 2 + share(NEARER_INTERVAL, random());
-        }
         // A nearer one comes first, and another one goes for it later.
         if sure.len() + more.len() < self.enough() + if looks_nearer { 2 } else { 0 } {
             let mut candidates = self.candidates(view, own, |peer| sure.contains(&peer) || more.contains(&peer));

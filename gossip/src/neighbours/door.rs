@@ -2,10 +2,12 @@
 //!
 //! A full node turns nobody away for good. It names members with room; who comes back says why it insists.
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits::{MOST_ALONE, MOST_LINKS, MOST_NAMED};
 
 /// What a caller says of itself. Claims: what they gain is bounded apart from all else.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// Its operator named this node.
     pub named: bool,

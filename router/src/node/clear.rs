@@ -211,7 +211,7 @@ impl Node {
     /// Asks what is due, and lets go of what an earlier run left when its time is over.
     pub(super) fn clear_timers(&mut self, now: Instant) {
         let mut paths = std::mem::take(&mut self.clear.paths);
-        paths.handle_timeout(now, random, |peer| self.witness(peer));
+        paths.handle_timeout(now, crate::random::number, |peer| self.witness(peer));
         self.clear.paths = paths;
         while let Some(peer) = self.clear.paths.poll_doubt() {
             self.parts.tunnel.open(peer);
@@ -347,10 +347,4 @@ impl Node {
 fn distinct(peers: impl Iterator<Item = (PeerId, ClearPeer)>) -> BTreeMap<PeerId, ClearPeer> {
     let mut taken = BTreeSet::new();
     peers.filter(|(_, peer)| taken.insert(peer.mac)).collect()
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    crate::random::fill(&mut bytes);
-    u64::from_le_bytes(bytes)
 }

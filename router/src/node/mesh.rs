@@ -28,7 +28,7 @@ const RING_TOPIC: u16 = 1;
 const EAGER_MEMBERS: usize = 32;
 
 /// Endpoints of one member that are tried: more than the networks a host is usually in, in both families.
-const MOST_ENDPOINTS: usize = 16;
+pub(super) const MOST_ENDPOINTS: usize = 16;
 
 /// Bytes of own entries up to which pods are published: a quarter of what a member may publish is kept for the rest.
 const ROOM_FOR_PODS: usize = MAX_ORIGIN / 4 * 3;
@@ -91,6 +91,7 @@ fn believed(mut record: PeerRecord) -> PeerRecord {
 impl Node {
     pub(super) fn gossip_events(&mut self, now: Instant) {
         while let Some(event) = self.gossip.poll_event() {
+            self.heed_event(now, &event);
             self.gossip_event(now, event);
         }
     }
@@ -350,22 +351,6 @@ impl Node {
         let free_hints = self.gossip.entries::<FreeSpace>().map(|(origin, (), free)| (origin, free.log2)).collect();
         let ranges = self.records().into_iter().map(|(origin, record)| (origin, record.ranges)).collect();
         Input::Peers { alive, free_hints, keys, ranges }
-    }
-
-    /// Members without a link are dialled at the endpoints they tell.
-    fn discover(&mut self, now: Instant) {
-        if !self.parts.config.discovery {
-            return;
-        }
-        let ours = self.own_endpoints();
-        let mut wanted = BTreeMap::new();
-        for (peer, record) in self.records() {
-            if peer != self.parts.identity.peer_id() {
-                let usable = record.endpoints.into_iter().filter(|endpoint| !ours.contains(endpoint));
-                wanted.insert(peer, usable.collect());
-            }
-        }
-        self.dialer.discover(now, &wanted);
     }
 
     fn tunnel_peers(&self) -> Desired {

@@ -5,6 +5,7 @@
 //! holds) is computed anew from the whole and handed on; those who receive it find the differences.
 //!
 //! - [`links`]: control links come and go
+//! - [`neighbours`]: which of them this node wants, and which it takes
 //! - [`mesh`]: gossip and addresses become dial targets, tunnel peers and kernel state
 //! - [`clear`]: the clear path, and the probes through it
 //! - [`twins`]: two processes of one identity
@@ -15,6 +16,7 @@ mod chronicle;
 mod clear;
 mod links;
 mod mesh;
+mod neighbours;
 mod own;
 mod twins;
 mod views;
@@ -101,6 +103,7 @@ pub struct Node {
     links: BTreeMap<PeerId, links::Link>,
     peer_of_link: BTreeMap<LinkId, PeerId>,
     newcomers: twins::Newcomers,
+    choice: neighbours::Choice,
     own: Vec<std::net::IpAddr>,
     /// Whether others may reach the host there.
     exposed: bool,
@@ -119,6 +122,8 @@ pub struct Node {
     underlay_read: Instant,
     underlay_at: Instant,
     dropped_frames: u64,
+    /// Callers that were sent elsewhere.
+    sent_elsewhere: u64,
     misbehaved_frames: u64,
 }
 
@@ -248,6 +253,7 @@ impl Node {
             links: BTreeMap::new(),
             peer_of_link: BTreeMap::new(),
             newcomers: twins::Newcomers::default(),
+            choice: neighbours::Choice::new(parts.identity.peer_id(), now),
             confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
             exposed: parts.allocator.exposed(),
@@ -258,6 +264,7 @@ impl Node {
             underlay_read: now,
             underlay_at: now + UNDERLAY_INTERVAL,
             dropped_frames: 0,
+            sent_elsewhere: 0,
             misbehaved_frames: 0,
             parts,
         };
@@ -283,6 +290,7 @@ impl Node {
             self.lost = Some(Lost::Tunnel(failure.to_owned()));
         }
         self.gossip_events(now);
+        self.choose_links(now);
         self.refresh(now);
         self.dial_due(now);
         self.transmit();
@@ -295,6 +303,7 @@ impl Node {
             self.dialer.poll_timeout(),
             self.clear.poll_timeout(now),
             self.newcomers.timeout(),
+            Some(self.choice.poll_timeout()),
             self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE),
             Some(self.underlay_at),
             Some(self.chronicle.poll_timeout()),
