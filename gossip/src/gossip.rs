@@ -258,14 +258,13 @@ impl Gossip {
 
     /// All members but this node.
     pub fn members(&self) -> impl Iterator<Item = Member> {
-        self.membership.iter().map(|(id, standing)| Member {
-            id,
-            public_key: standing.public_key,
-            incarnation: standing.incarnation,
-            state: standing.state,
-            since: standing.since,
-            neighbours: self.replicas.links_of(id).cloned().unwrap_or_default(),
-        })
+        self.membership.iter().map(|(id, standing)| standing.member(id))
+    }
+
+    /// A member other than this node.
+    #[must_use]
+    pub fn member(&self, id: PeerId) -> Option<Member> {
+        self.membership.standing(id).map(|standing| standing.member(id))
     }
 
     /// What was counted since the start.

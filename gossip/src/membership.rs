@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use meshwork_identity::PublicKey;
 use meshwork_wire::{Incarnation, PeerId};
 
-use crate::event::{Event, MemberState};
+use crate::event::{Event, Member, MemberState};
 use crate::limits::DEATH;
 
 /// A member as known here.
@@ -114,6 +114,11 @@ impl Membership {
 }
 
 impl Standing {
+    pub(crate) const fn member(&self, id: PeerId) -> Member {
+        let Self { public_key, incarnation, state, since, .. } = *self;
+        Member { id, public_key, incarnation, state, since }
+    }
+
     fn become_state(&mut self, now: Instant, peer: PeerId, state: MemberState, reason: &str) -> Option<Event> {
         if self.announced && self.state == state {
             return None;

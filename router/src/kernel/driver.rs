@@ -425,10 +425,10 @@ impl Worker {
 
     /// Counters that cannot be read mean that the table is gone: it is put back at once.
     fn read_counters(&mut self) {
-        let count = |name| nft::counter("inet", guard::TABLE_NAME, name);
+        let counters = nft::counters("inet", guard::TABLE_NAME).unwrap_or_default();
         let names = [guard::CLEAR_BLOCKED, guard::WRONG_SOURCE, guard::CLEAR_REFUSED, guard::HIDDEN];
-        match names.map(count) {
-            [Ok(blocked), Ok(wrong), Ok(refused), Ok(hidden)] => {
+        match names.map(|name| counters.get(name).copied()) {
+            [Some(blocked), Some(wrong), Some(refused), Some(hidden)] => {
                 let mut health = self.health();
                 health.clear_blocked = blocked;
                 health.pod_wrong_source = wrong;

@@ -254,7 +254,7 @@ impl Node {
     fn witness(&self, peer: PeerId) -> Witness {
         let sealed = self.parts.tunnel.path(peer).and_then(|path| path.heard);
         let linked = self.links.get(&peer).map(|link| link.heard());
-        let alive = self.gossip.members().any(|member| member.id == peer && member.state == MemberState::Alive);
+        let alive = self.gossip.member(peer).is_some_and(|member| member.state == MemberState::Alive);
         Witness { heard: sealed.max(linked), alive }
     }
 

@@ -28,7 +28,7 @@ const RING_TOPIC: u16 = 1;
 const EAGER_MEMBERS: usize = 32;
 
 /// Endpoints of one member that are tried: more than the networks a host is usually in, in both families.
-pub(super) const MOST_ENDPOINTS: usize = 16;
+const MOST_ENDPOINTS: usize = 16;
 
 /// Bytes of own entries up to which pods are published: a quarter of what a member may publish is kept for the rest.
 const ROOM_FOR_PODS: usize = MAX_ORIGIN / 4 * 3;
@@ -99,7 +99,11 @@ impl Node {
     fn gossip_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Changed { store: Ring::ID, origin } => drop(self.stale.rings.insert(origin)),
-            Event::Changed { store: Peers::ID | FreeSpace::ID, .. } => self.stale.peers(),
+            Event::Changed { store: Peers::ID, origin } => {
+                self.read_record(origin);
+                self.stale.peers();
+            }
+            Event::Changed { store: FreeSpace::ID, .. } => self.stale.members = true,
             Event::Changed { .. } => {}
             Event::Member { peer, state, reason, .. } => {
                 tracing::info!(%peer, ?state, reason, "member");
@@ -281,6 +285,7 @@ impl Node {
         if let Err(error) = self.gossip.put::<Peers>(now, &(), &record) {
             tracing::error!(%error, "others do not learn of this node's record");
         }
+        self.read_record(self.parts.identity.peer_id());
     }
 
     pub(super) fn own_endpoints(&self) -> Vec<SocketAddr> {
@@ -340,8 +345,18 @@ impl Node {
         }
     }
 
-    pub(super) fn records(&self) -> BTreeMap<PeerId, PeerRecord> {
-        self.gossip.entries::<Peers>().map(|(origin, (), record)| (origin, believed(record))).collect()
+    /// What every member says of itself, as far as it is believed.
+    pub(super) fn records(&self) -> Arc<BTreeMap<PeerId, PeerRecord>> {
+        Arc::clone(&self.records)
+    }
+
+    /// Reads a member's record anew. Records are many and change rarely, so they are kept as read.
+    fn read_record(&mut self, origin: PeerId) {
+        let records = Arc::make_mut(&mut self.records);
+        match self.gossip.get::<Peers>(origin, &()) {
+            Some(record) => drop(records.insert(origin, believed(record))),
+            None => drop(records.remove(&origin)),
+        }
     }
 
     fn members_input(&self) -> Input {
@@ -349,7 +364,7 @@ impl Node {
         let alive: BTreeSet<PeerId> = alive.map(|member| member.id).collect();
         let keys = self.gossip.members().map(|member| (member.id, member.public_key)).collect();
         let free_hints = self.gossip.entries::<FreeSpace>().map(|(origin, (), free)| (origin, free.log2)).collect();
-        let ranges = self.records().into_iter().map(|(origin, record)| (origin, record.ranges)).collect();
+        let ranges = self.records.iter().map(|(origin, record)| (*origin, record.ranges)).collect();
         Input::Peers { alive, free_hints, keys, ranges }
     }
 

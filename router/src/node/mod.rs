@@ -31,7 +31,7 @@ use meshwork_identity::{Identity, Secrets};
 use meshwork_state::StateError;
 use meshwork_sys::netlink::Netlink;
 use meshwork_tunnel::Tunnel;
-use meshwork_wire::record::{PodKey, PodRecord};
+use meshwork_wire::record::{PeerRecord, PodKey, PodRecord};
 use meshwork_wire::{Incarnation, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
@@ -104,6 +104,8 @@ pub struct Node {
     peer_of_link: BTreeMap<LinkId, PeerId>,
     newcomers: twins::Newcomers,
     choice: neighbours::Choice,
+    /// What members say of themselves.
+    records: Arc<BTreeMap<PeerId, PeerRecord>>,
     own: Vec<std::net::IpAddr>,
     /// Whether others may reach the host there.
     exposed: bool,
@@ -254,6 +256,7 @@ impl Node {
             peer_of_link: BTreeMap::new(),
             newcomers: twins::Newcomers::default(),
             choice: neighbours::Choice::new(parts.identity.peer_id(), now),
+            records: Arc::default(),
             confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
             exposed: parts.allocator.exposed(),

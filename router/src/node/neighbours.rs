@@ -8,9 +8,7 @@ use meshwork_gossip::limits::{MOST_REFERRED, ROOMY};
 use meshwork_gossip::neighbours::{Caller, Neighbours, Occupancy, Own, OwnLink, Welcome};
 use meshwork_gossip::{Event, MemberState};
 use meshwork_wire::PeerId;
-use meshwork_wire::record::Peers;
 
-use super::mesh::MOST_ENDPOINTS;
 use super::{Node, links};
 use crate::control::dialer::TargetKey;
 use crate::control::{Answer, Direction, Knock, MOST_REFERRED_ENDPOINTS, Referral};
@@ -111,9 +109,9 @@ impl Node {
         let ours: BTreeSet<SocketAddr> = self.own_endpoints().into_iter().collect();
         let mut wanted = BTreeMap::new();
         for (peer, at) in self.choice.neighbours.chosen() {
-            let Some(record) = self.gossip.get::<Peers>(peer, &()) else { continue };
-            let told = record.endpoints.into_iter().take(MOST_ENDPOINTS);
-            wanted.insert(peer, (at.max(now), told.filter(|endpoint| !ours.contains(endpoint)).collect()));
+            let Some(record) = self.records.get(&peer) else { continue };
+            let told = record.endpoints.iter().copied().filter(|endpoint| !ours.contains(endpoint));
+            wanted.insert(peer, (at.max(now), told.collect()));
         }
         self.dialer.discover(&wanted);
     }
@@ -173,9 +171,8 @@ impl Node {
         let mut named = Vec::new();
         while named.len() < MOST_REFERRED && !roomy.is_empty() {
             let peer = roomy.swap_remove((crate::random::number() % roomy.len() as u64) as usize);
-            let Some(record) = self.gossip.get::<Peers>(peer, &()) else { continue };
-            let mut endpoints = record.endpoints;
-            endpoints.truncate(MOST_ENDPOINTS);
+            let Some(record) = self.records.get(&peer) else { continue };
+            let mut endpoints = record.endpoints.clone();
             endpoints.sort_by_key(|endpoint| endpoint.is_ipv4() != address.is_ipv4());
             endpoints.truncate(MOST_REFERRED_ENDPOINTS);
             if !endpoints.is_empty() {

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use meshwork_gossip::{Member, MemberState};
 use meshwork_identity::Signature;
-use meshwork_wire::record::Peers;
 use meshwork_wire::{PeerId, frame};
 use serde::{Deserialize, Serialize};
 
@@ -90,7 +89,7 @@ impl Node {
     /// Whether a peer without a link here is known to live as another run than the one that calls. Its neighbours carry
     /// the question on.
     pub(super) fn lives_elsewhere(&self, newcomer: &LinkSender) -> bool {
-        let known = self.gossip.members().find(|member| member.id == newcomer.peer);
+        let known = self.gossip.member(newcomer.peer);
         let other = |member: &Member| member.incarnation.0 > 0 && member.incarnation != newcomer.run.incarnation;
         known.is_some_and(|member| member.state == MemberState::Alive && other(&member))
     }
@@ -152,7 +151,7 @@ impl Node {
     }
 
     fn told_address(&self, peer: PeerId) -> Option<SocketAddr> {
-        self.gossip.get::<Peers>(peer, &()).and_then(|record| record.endpoints.first().copied())
+        self.records.get(&peer).and_then(|record| record.endpoints.first().copied())
     }
 
     /// An earlier process has this node's identity.

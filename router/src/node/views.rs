@@ -164,7 +164,7 @@ impl Node {
         }
         let records = self.records();
         for path in self.parts.tunnel.paths().iter().filter(|path| path.state == PathState::Handshaking) {
-            if self.gossip.members().any(|member| member.id == path.peer && member.state == MemberState::Alive) {
+            if self.gossip.member(path.peer).is_some_and(|member| member.state == MemberState::Alive) {
                 reasons.push(format!("no path to {}: {}", self.nickname(&records, path.peer), path.reason));
             }
         }
