@@ -140,6 +140,10 @@ pub const PASSED_OVER: Duration = Duration::from_secs(60);
 /// turn to the same others at once.
 pub const CHOOSE_WITHIN: Duration = Duration::from_millis(300);
 
+/// The same for a node that has enough links: what changed is no loss of its own, and in a mesh that grows by a hundred at
+/// once it would make new links for each of them.
+pub const CHOOSE_CALMLY: Duration = Duration::from_secs(6);
+
 /// Of two that both want a link the lesser id dials first; the other one follows after this.
 pub const SECOND_CALLER: Duration = Duration::from_millis(500);
 

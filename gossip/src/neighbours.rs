@@ -28,9 +28,9 @@ pub use door::{Caller, Occupancy, Welcome};
 pub use view::{Known, View};
 
 use crate::limits::{
-    CHOOSE_WITHIN, FULL_MESH, FULL_MESH_AGAIN, GIVE_UP_AFTER, GIVE_UP_SOON, LEAST_RINGS, LINK_PATIENCE, MOST_EXPLORED,
-    MOST_LINKS, MOST_LOST, MOST_RINGS, NEAR_LINKS, NEARER_INTERVAL, PASSED_OVER, RING_GROWTH_LOG2, ROOMY, RTT_CHANGE,
-    RTT_CHANGE_PERCENT, SECOND_CALLER,
+    CHOOSE_CALMLY, CHOOSE_WITHIN, FULL_MESH, FULL_MESH_AGAIN, GIVE_UP_AFTER, GIVE_UP_SOON, LEAST_RINGS, LINK_PATIENCE,
+    MOST_EXPLORED, MOST_LINKS, MOST_LOST, MOST_RINGS, NEAR_LINKS, NEARER_INTERVAL, PASSED_OVER, RING_GROWTH_LOG2,
+    ROOMY, RTT_CHANGE, RTT_CHANGE_PERCENT, SECOND_CALLER,
 };
 
 /// A link that is up.
@@ -102,17 +102,24 @@ impl Neighbours {
         }
     }
 
-    /// Members or links changed. `in_haste` where this node has no link, or has been told all of a small mesh.
-    pub fn changed(&mut self, now: Instant, random: Random<'_>, in_haste: bool) {
-        let at = if in_haste { now } else { now + share(CHOOSE_WITHIN, random()) };
-        self.review_at = Some(self.review_at.map_or(at, |known| known.min(at)));
+    /// Members or links changed; there are so many links. `told` where a neighbour has told all that it knew, so that a
+    /// small mesh is known to be one.
+    pub fn changed(&mut self, now: Instant, random: Random<'_>, links: usize, told: bool) {
+        let pause = if links == 0 || (told && !self.sparse) {
+            Duration::ZERO
+        } else if links < self.enough() {
+            share(CHOOSE_WITHIN, random())
+        } else {
+            CHOOSE_CALMLY / 2 + share(CHOOSE_CALMLY / 2, random())
+        };
+        self.review_at = Some(self.review_at.map_or(now + pause, |known| known.min(now + pause)));
     }
 
     /// A member sent this node elsewhere.
-    pub fn refused(&mut self, now: Instant, random: Random<'_>, peer: PeerId) {
+    pub fn refused(&mut self, now: Instant, random: Random<'_>, peer: PeerId, links: usize) {
         if self.sparse {
             self.pass_over(now, random, peer);
-            self.changed(now, random, false);
+            self.changed(now, random, links, false);
         }
     }
 

@@ -285,7 +285,8 @@ impl World {
         let state = &mut self.nodes[node];
         if state.seen != seen {
             state.seen = seen;
-            state.chooser.changed(now, &mut || random.next(), false);
+            let count = state.links.len();
+            state.chooser.changed(now, &mut || random.next(), count, true);
         }
         if now < state.chooser.poll_timeout() {
             return;
@@ -379,7 +380,8 @@ impl World {
         let named: Vec<usize> = (0..MOST_REFERRED.min(roomy.len())).map(|_| self.random.pick(&roomy)).collect();
         let (now, random, peer) = (self.now, &mut self.random, self.nodes[by].id);
         let state = &mut self.nodes[node];
-        state.chooser.refused(now, &mut || random.next(), peer);
+        let count = state.links.len();
+        state.chooser.refused(now, &mut || random.next(), peer, count);
         if state.links.is_empty() {
             state.tries = named;
             state.dial_at = now;

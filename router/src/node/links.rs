@@ -194,7 +194,7 @@ impl Node {
         let alone = self.links.is_empty();
         tracing::info!(%target, reason, "sent elsewhere");
         self.dialer.elsewhere(now, target, by, reason, alone, jitter());
-        self.choice.refused(now, by);
+        self.choice.refused(now, by, self.links.len());
         if alone && self.parts.config.discovery {
             let ours = self.own_endpoints();
             let mut named = referral.0.clone();
@@ -266,7 +266,7 @@ fn judge(new: &LinkSender, old: &Link, me: PeerId, now: Instant) -> Verdict {
 }
 
 /// A random number of 0 to 1.
-fn jitter() -> f64 {
+pub(super) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     crate::random::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)

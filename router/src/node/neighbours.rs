@@ -16,6 +16,9 @@ use crate::control::{Answer, Direction, Knock, MOST_REFERRED_ENDPOINTS, Referral
 /// How long a caller that was let in may take to come: its greeting is answered, and the link is up.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 
+/// Members that return together are not all dialled in the same moment.
+const RETURN_PAUSE: Duration = Duration::from_secs(1);
+
 /// The choice, and who is on its way in.
 pub(super) struct Choice {
     neighbours: Neighbours,
@@ -46,8 +49,8 @@ impl Choice {
     }
 
     /// A member sent this node elsewhere.
-    pub(super) fn refused(&mut self, now: Instant, peer: PeerId) {
-        self.neighbours.refused(now, &mut crate::random::number, peer);
+    pub(super) fn refused(&mut self, now: Instant, peer: PeerId, links: usize) {
+        self.neighbours.refused(now, &mut crate::random::number, peer, links);
     }
 }
 
@@ -56,7 +59,9 @@ impl Node {
     pub(super) fn heed_event(&mut self, now: Instant, event: &Event) {
         match event {
             Event::Member { peer, state: MemberState::Alive, .. } if !self.links.contains_key(peer) => {
-                self.dialer.revive(now, *peer);
+                let sparse = self.choice.neighbours.is_sparse();
+                let pause = if sparse { RETURN_PAUSE.mul_f64(links::jitter()) } else { Duration::ZERO };
+                self.dialer.revive(now + pause, *peer);
             }
             Event::Member { .. } | Event::LinkDown { .. } => {}
             Event::Synced { .. } => self.choice.told = true,
@@ -68,9 +73,8 @@ impl Node {
     /// Members or links changed.
     pub(super) fn links_changed(&mut self, now: Instant) {
         self.choice.told &= !self.links.is_empty();
-        let small = self.choice.told && !self.choice.neighbours.is_sparse();
-        let in_haste = self.links.is_empty() || small;
-        self.choice.neighbours.changed(now, &mut crate::random::number, in_haste);
+        let (links, told) = (self.links.len(), self.choice.told);
+        self.choice.neighbours.changed(now, &mut crate::random::number, links, told);
     }
 
     /// Chooses links anew where that is due, and gives one up that nobody needs.
