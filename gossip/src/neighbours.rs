@@ -17,6 +17,7 @@
 //! - Members that cannot be reached are dialled by their neighbours on the rings, so that parts of a mesh find each other.
 
 mod door;
+mod near;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,10 +28,12 @@ use meshwork_wire::PeerId;
 pub use door::{Caller, Occupancy, Welcome};
 pub use view::{Known, View};
 
+use near::{Spread, any, farthest, near_one, nearer, tolerance};
+
 use crate::limits::{
     CHOOSE_CALMLY, CHOOSE_WITHIN, FULL_MESH, FULL_MESH_AGAIN, GIVE_UP_AFTER, GIVE_UP_SOON, LEAST_RINGS, LINK_PATIENCE,
     MOST_EXPLORED, MOST_LINKS, MOST_LOST, MOST_RINGS, NEAR_LINKS, NEARER_INTERVAL, PASSED_OVER, RING_GROWTH_LOG2,
-    ROOMY, RTT_CHANGE, RTT_CHANGE_PERCENT, SECOND_CALLER,
+    ROOMY, SECOND_CALLER,
 };
 
 /// A link that is up.
@@ -346,70 +349,4 @@ fn everyone(view: &View, me: PeerId) -> (BTreeSet<PeerId>, BTreeSet<PeerId>) {
 /// A random part of a duration.
 fn share(whole: Duration, random: u64) -> Duration {
     whole.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64)
-}
-
-fn any(of: &[PeerId], random: Random<'_>) -> Option<PeerId> {
-    of.get((random() % of.len().max(1) as u64) as usize).copied()
-}
-
-/// What differs by no more than this is equally near.
-fn tolerance(trip: Duration) -> Duration {
-    trip * RTT_CHANGE_PERCENT / 100 + RTT_CHANGE
-}
-
-/// One of those as near as the nearest, as far as round trips are known; else anyone.
-fn near_one(candidates: &[PeerId], own: &Own, random: Random<'_>) -> Option<PeerId> {
-    let trip = |peer: &PeerId| own.trips.get(peer).copied();
-    let Some(nearest) = candidates.iter().filter_map(trip).min() else { return any(candidates, random) };
-    let reach = nearest + tolerance(nearest);
-    let near = candidates.iter().filter(|peer| trip(peer).is_some_and(|trip| trip <= reach));
-    any(&near.copied().collect::<Vec<_>>(), random)
-}
-
-/// Round trips of the links.
-#[derive(Debug, Clone, Copy)]
-struct Spread {
-    least: Duration,
-    /// Within it there are as many links as near ones are wanted.
-    near: Duration,
-    middle: Duration,
-    most: Duration,
-}
-
-impl Spread {
-    fn of(own: &Own) -> Option<Self> {
-        let mut trips: Vec<Duration> = own.links.keys().filter_map(|peer| own.trips.get(peer).copied()).collect();
-        trips.sort_unstable();
-        let (least, near) = (*trips.first()?, *trips.get(NEAR_LINKS - 1)?);
-        Some(Self { least, near, middle: *trips.get(trips.len() / 2)?, most: *trips.last()? })
-    }
-
-    fn has_distances(self) -> bool {
-        self.least + tolerance(self.least) < self.most
-    }
-
-    /// Clearly nearer than half of the links.
-    fn is_near(self, trip: Duration) -> bool {
-        trip + tolerance(trip) < self.middle
-    }
-}
-
-/// Somebody clearly nearer than the near links.
-fn nearer(candidates: &[PeerId], own: &Own) -> Option<PeerId> {
-    let near = Spread::of(own)?.near;
-    let trip = |peer: &PeerId| own.trips.get(peer).map(|trip| (*trip, *peer));
-    let (trip, best) = candidates.iter().filter_map(trip).min()?;
-    (trip + tolerance(trip) < near).then_some(best)
-}
-
-/// One of those as far as the farthest; whose round trip is not known counts as that.
-fn farthest(of: &[PeerId], own: &Own, random: Random<'_>) -> Option<PeerId> {
-    let trip = |peer: &PeerId| own.trips.get(peer).copied();
-    let known: Option<Vec<Duration>> = of.iter().map(trip).collect();
-    let most = known.and_then(|trips| trips.into_iter().max());
-    let far = of.iter().filter(|peer| match (trip(peer), most) {
-        (Some(trip), Some(most)) => trip + tolerance(trip) >= most,
-        (known, _) => known.is_none(),
-    });
-    any(&far.copied().collect::<Vec<_>>(), random)
 }

@@ -35,6 +35,13 @@ use crate::config::SMALLEST_POD_MTU;
 /// How often routes and nexthops are compared unasked: three dumps, well under a millisecond.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long a state that nobody waits for may rest after one was settled, as a multiple of what that took: a twentieth of
+/// a core is the most that a large mesh which changes all the time may use.
+const SETTLE_REST: u32 = 19;
+
+/// It does not rest longer.
+const LONGEST_SETTLE_REST: Duration = Duration::from_millis(500);
+
 /// Most requests settled at once: more would keep the first of them waiting for the links of all.
 const TOGETHER: usize = 64;
 
@@ -274,18 +281,23 @@ struct Worker {
     own: VecDeque<(u32, u32)>,
     looked: Instant,
     counted: Instant,
+    /// The desired state is not settled yet, and rests until then.
+    resting: Option<Instant>,
+    rests_until: Instant,
 }
 
 impl Worker {
     fn new(netlink: Netlink, health: Arc<Mutex<KernelHealth>>, news: News) -> Self {
         let (looked, counted) = (Instant::now(), Instant::now());
         let (guard, own) = (String::new(), VecDeque::new());
-        Self { netlink, health, news, desired: None, guard, own, looked, counted }
+        let (desired, resting, rests_until) = (None, None, looked);
+        Self { netlink, health, news, desired, guard, own, looked, counted, resting, rests_until }
     }
 
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
             let rest = RECONCILE_INTERVAL.saturating_sub(self.looked.elapsed());
+            let rest = self.resting.map_or(rest, |until| rest.min(until.saturating_duration_since(Instant::now())));
             match requests.recv_timeout(rest) {
                 Ok(first) => {
                     let all = std::iter::once(first).chain(requests.try_iter()).take(TOGETHER);
@@ -295,6 +307,10 @@ impl Worker {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.resting.is_some_and(|until| Instant::now() >= until) {
+                let outcome = self.settle();
+                self.remember(outcome.as_ref());
             }
             if self.looked.elapsed() >= RECONCILE_INTERVAL {
                 self.look();
@@ -348,13 +364,17 @@ impl Worker {
                 Request::Stop => return ControlFlow::Break(()),
             }
         }
+        if asked && waiting.is_empty() && Instant::now() < self.rests_until {
+            self.resting = Some(self.rests_until);
+            return ControlFlow::Continue(());
+        }
         if !asked {
             return ControlFlow::Continue(());
         }
         let prepare =
             |(link, reply): (Option<String>, Reply)| (link.map_or(Ok(()), |link| self.prepare_pod(&link)), reply);
         let prepared: Vec<_> = waiting.into_iter().map(prepare).collect();
-        let outcome = self.try_settle();
+        let outcome = self.settle();
         self.remember(outcome.as_ref());
         for (prepared, reply) in prepared {
             // Where the kernel refuses, each asks for itself: an error has one owner.
@@ -363,6 +383,15 @@ impl Worker {
             let _ = reply.send(prepared.and_then(|()| Ok(settled?)));
         }
         ControlFlow::Continue(())
+    }
+
+    /// Settles the desired state, and lets the next one rest.
+    fn settle(&mut self) -> meshwork_sys::Result<Mended> {
+        let begun = Instant::now();
+        let outcome = self.try_settle();
+        self.resting = None;
+        self.rests_until = Instant::now() + (begun.elapsed() * SETTLE_REST).min(LONGEST_SETTLE_REST);
+        outcome
     }
 
     fn try_settle(&mut self) -> meshwork_sys::Result<Mended> {

@@ -30,8 +30,8 @@ const EAGER_MEMBERS: usize = 32;
 /// Endpoints of one member that are tried: more than the networks a host is usually in, in both families.
 const MOST_ENDPOINTS: usize = 16;
 
-/// How long computing anew rests, as a multiple of what it took: a fifth of a core is the most that it may use.
-const REFRESH_REST: u32 = 4;
+/// How long computing anew rests, as a multiple of what it took: a twentieth of a core is the most that it may use.
+const REFRESH_REST: u32 = 19;
 
 /// It does not rest longer.
 const LONGEST_REFRESH_REST: Duration = Duration::from_millis(500);
