@@ -440,9 +440,12 @@ impl Worker {
             self.counted = self.looked;
             self.read_counters();
         }
-        let outcome = self.try_settle();
+        // What rests is not in place yet, which is nobody else's doing.
+        let rested = self.resting.is_some();
+        let outcome = self.settle();
         self.remember(outcome.as_ref());
         if let Ok(mended) = outcome
+            && !rested
             && !mended.is_empty()
         {
             let objects = mended.into_names();
