@@ -14,7 +14,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=KEEP,MESHWORK_SEED,
 # Tests are built as whoever calls and run as root.
 TEST_RUNNER := $(if $(ROOT),env CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER='$(ROOT) --preserve-env=MESHWORK_BIN')
 
-.PHONY: setup build demo test test-long test-faults bench lint clean
+.PHONY: setup build demo test test-long test-faults bench scale lint clean
 
 setup:
 	@scripts/setup
@@ -42,6 +42,10 @@ test-faults: setup
 bench: build
 	$(ROOT) $(BIN)/meshlab bench --results bench/RESULTS.md --cache .cache
 	$(ROOT) $(BIN)/meshlab churn
+
+# A hundred daemons on this machine.
+scale: build
+	$(ROOT) $(BIN)/meshlab scale
 
 lint:
 	@scripts/setup lint

@@ -94,6 +94,13 @@ pub enum Happening {
         /// What was dialled.
         target: String,
     },
+    /// A target has as many links as it carries, and named others.
+    SentElsewhere {
+        /// What was dialled.
+        target: String,
+        /// Who has no room.
+        by: PeerId,
+    },
     /// Packets to a peer travel this way from now on.
     PathUp {
         /// The peer.

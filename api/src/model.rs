@@ -161,6 +161,8 @@ pub enum ConnectionState {
     Connecting,
     /// Waiting for the next attempt.
     Retrying,
+    /// The other side has as many links as it carries, and named others: no fault.
+    Redirected,
     /// Given up.
     Failed,
 }

@@ -1,11 +1,10 @@
 //! What the state machine tells its driver.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use meshwork_identity::PublicKey;
 use meshwork_wire::frame::FrameError;
-use meshwork_wire::record::{LinkRecord, StoreId};
+use meshwork_wire::record::StoreId;
 use meshwork_wire::{Incarnation, PeerId};
 
 use crate::limits::{MAX_MEMBERS, MAX_ORIGIN, MAX_VALUE};
@@ -99,7 +98,7 @@ pub enum Event {
 }
 
 /// A member other than this node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
     /// Name derived from its key.
     pub id: PeerId,
@@ -111,8 +110,6 @@ pub struct Member {
     pub state: MemberState,
     /// When it took this state.
     pub since: Instant,
-    /// Links that it says are up.
-    pub neighbours: BTreeMap<PeerId, LinkRecord>,
 }
 
 /// An own entry cannot be published.

@@ -17,7 +17,7 @@ use crate::limits::MAX_FRAME;
 use crate::link::{Link, Mask};
 use crate::membership::{Known, Members, SELF, Standing};
 use crate::pull::{Pull, Want};
-use crate::replica::{Pool, Replica, empty_stamp, links_in};
+use crate::replica::{Pool, Replica, empty_stamp};
 use crate::routing::Routes;
 
 /// Membership, topology and replicated stores of one node.
@@ -353,6 +353,5 @@ fn member(known: &Known, standing: &Standing) -> Option<Member> {
         incarnation: standing.incarnation,
         state: standing.state,
         since: standing.since,
-        neighbours: known.replica.iter().flat_map(|replica| links_in(&replica.block)).collect(),
     })
 }

@@ -29,6 +29,7 @@ mod link;
 mod liveness;
 mod membership;
 mod message;
+pub mod neighbours;
 mod pull;
 mod pulse;
 mod reach;

@@ -124,3 +124,73 @@ pub const RTT_STEADY: Duration = Duration::from_secs(30);
 
 /// … at most this often.
 pub const RTT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Up to this many others everyone has a link to everyone: fewer links would cost more in lost deltas than they save.
+pub const FULL_MESH: usize = 12;
+
+/// A mesh of bounded links becomes a full one again only at this many others, so that a mesh around [`FULL_MESH`] whose
+/// nodes come and go keeps its links.
+pub const FULL_MESH_AGAIN: usize = 10;
+
+/// Rings of a small mesh: a neighbour on either side of each gives a random graph of degree 6, in which a change reaches
+/// 1,000 nodes over 4 links.
+pub const LEAST_RINGS: usize = 3;
+
+/// One ring more for each eightfold mesh, from 4,096 members on: degree and diameter both stay O(log n).
+pub const RING_GROWTH_LOG2: u32 = 3;
+
+/// Most rings looked at. In a small mesh the same neighbour turns up on several, and further ones make up for it.
+pub const MOST_RINGS: usize = 16;
+
+/// Links besides those of the rings, chosen for a low round trip.
+pub const NEAR_LINKS: usize = 2;
+
+/// Links beyond which callers are sent elsewhere: twice what a node wants itself.
+pub const MOST_LINKS: usize = 16;
+
+/// Links beyond [`MOST_LINKS`] for callers whose operator named this node: it may be what joins two sites. A mesh of
+/// thousands that all begin from one node does not come to rest on it nevertheless.
+pub const MOST_NAMED: usize = 16;
+
+/// Links beyond that for callers that found nobody else: they leave once they know the mesh.
+pub const MOST_ALONE: usize = 8;
+
+/// A member with this many links is named to nobody as one with room, and chosen last.
+pub const ROOMY: usize = 12;
+
+/// Members named to a caller that is sent elsewhere: one of them will do, and all fit in one packet.
+pub const MOST_REFERRED: usize = 4;
+
+/// Unreachable members dialled at once. Those beside this node on the rings, as others do with those beside them: so
+/// every one that comes back, and every partition that ends, is noticed by some.
+pub const MOST_LOST: usize = FULL_MESH;
+
+/// How long a chosen member may do without a link before another is chosen in its place …
+pub const LINK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// … and how long it is passed over: the pair may be cut off from each other for good.
+pub const PASSED_OVER: Duration = Duration::from_secs(60);
+
+/// Within this after a change links are chosen anew; drawn at random, so that those who lost the same neighbour do not
+/// turn to the same others at once.
+pub const CHOOSE_WITHIN: Duration = Duration::from_millis(300);
+
+/// The same for a node that has enough links: what changed is no loss of its own, and in a mesh that grows by a hundred at
+/// once it would make new links for each of them.
+pub const CHOOSE_CALMLY: Duration = Duration::from_secs(6);
+
+/// Of two that both want a link the lesser id dials first; the other one follows after this.
+pub const SECOND_CALLER: Duration = Duration::from_millis(500);
+
+/// How long a link has to be one too many before it is given up, and least pause until the next.
+pub const GIVE_UP_AFTER: Duration = Duration::from_secs(10);
+
+/// The same for a node that has hardly room for callers left.
+pub const GIVE_UP_SOON: Duration = Duration::from_secs(1);
+
+/// Members that a node without near ones tries in vain before it leaves it at that: one in eight is near in a mesh over
+/// as many sites, and a quiet mesh changes nothing.
+pub const MOST_EXPLORED: usize = 16;
+
+/// Between two looks for members that are nearer than the neighbours.
+pub const NEARER_INTERVAL: Duration = Duration::from_secs(60);

@@ -368,7 +368,7 @@ impl Host {
         self.daemon().take();
     }
 
-    fn no_daemon(&self) -> Error {
+    pub(crate) fn no_daemon(&self) -> Error {
         Error::NoDaemon { host: self.number.to_string(), log: self.log_tail() }
     }
 

@@ -61,6 +61,7 @@ mod readiness;
 mod reboot;
 pub mod remains;
 pub mod say;
+pub mod scale;
 pub mod switching;
 mod table;
 pub mod topology;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use meshwork_lab::topology::LabName;
-use meshwork_lab::{Lab, Nat, Rate, bench, churn, complain, demo, faults, interrupt, kills, remains, say, wire};
+use meshwork_lab::{Lab, Nat, Rate, bench, churn, complain, demo, faults, interrupt, kills, remains, say, scale, wire};
 
 use crate::verbs::{done, exit_code};
 
@@ -143,6 +143,16 @@ enum Verb {
         #[arg(long, value_name = "LAB", default_value = "kills")]
         name: String,
     },
+    /// Measures many daemons on this machine: becoming one mesh, idling, half of them starting again together (KEEP=1
+    /// leaves a lab running that did not become whole).
+    Scale {
+        /// How many hosts.
+        #[arg(long, default_value_t = 100)]
+        hosts: u16,
+        /// Name of the lab.
+        #[arg(long, value_name = "LAB", default_value = "scale")]
+        name: String,
+    },
     /// Keeps a rootless room: what its first command starts.
     #[command(hide = true, name = rootless::KEEP)]
     KeepRoom,
@@ -248,6 +258,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
             let seed = seed.map_or_else(faults::seed, Ok)?;
             done(kills::run(&name, times, seed, is_to_keep()))
         }
+        Verb::Scale { hosts, name } => Ok(exit_code(scale::run(&name, hosts, is_to_keep())?)),
         // These begin elsewhere.
         Verb::KeepRoom | Verb::Wire { .. } => Ok(ExitCode::FAILURE),
         Verb::Bench { results, cache } => done(bench::run(&cache, &results)),

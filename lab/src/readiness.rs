@@ -13,7 +13,11 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::wait::{Look, eventually};
 
-/// Waits until every host's daemon is ready, sees all others as alive and has a path up to each of them.
+/// Up to this many members daemons open their sessions before traffic asks for them.
+const EAGER_MEMBERS: usize = 32;
+
+/// Waits until every host's daemon is ready, sees all others as alive and has a path up to each of them, as far as
+/// daemons open paths unasked.
 pub(crate) fn wait(hosts: &[Host], deadline: Duration) -> Result<()> {
     let what = format!("a mesh of {} hosts", hosts.len());
     let waited = eventually(deadline, &what, || {
@@ -69,6 +73,9 @@ fn look(host: &Host, others: usize) -> Result<Option<String>> {
     let alive = peers.peers.iter().filter(|peer| !peer.is_self && peer.state == PeerState::Alive).count();
     if alive < others {
         return Ok(Some(format!("{alive} of {others} peers are alive")));
+    }
+    if others >= EAGER_MEMBERS {
+        return Ok(None);
     }
     let paths: Paths = host.get("/v1/paths")?;
     let up = paths.paths.iter().filter(|path| path.up).count();

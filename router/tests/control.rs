@@ -3,16 +3,17 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use meshwork_gossip::neighbours::Caller;
 use meshwork_identity::admission::Refused;
 use meshwork_identity::{Identity, Secret, Secrets};
 use meshwork_router::config::Target;
 use meshwork_router::control::dialer::TargetKey;
 use meshwork_router::control::{
-    ControlEndpoint, ControlQueue, LinkError, LinkEvent, LinkSender, Outgoing, QueueSink, Run,
+    Answer, ControlEndpoint, ControlQueue, LinkError, LinkEvent, LinkSender, Outgoing, QueueSink, Referral, Run,
 };
 use meshwork_sys::udp::{ReceiveBatch, UdpSocket};
 use meshwork_tunnel::ControlSink;
-use meshwork_wire::Incarnation;
+use meshwork_wire::{Incarnation, PeerId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -43,10 +44,15 @@ impl Side {
     }
 
     fn run(host: Host, seed: u8, secret: u8, run: Run) -> Self {
+        Self::answering(host, seed, secret, run, || Answer::Welcome)
+    }
+
+    fn answering(host: Host, seed: u8, secret: u8, run: Run, answer: fn() -> Answer) -> Self {
         let identity = Identity::from_seed([seed; 32]);
         let (socket, queue) = (Arc::clone(&host.socket), Arc::new(ControlQueue::default()));
         *host.reader.lock().expect("no reader panicked") = Arc::clone(&queue);
-        let (sender, events) = mpsc::channel(16);
+        let (sender, raw) = mpsc::channel(16);
+        let events = Self::doorman(raw, answer);
         let endpoint = ControlEndpoint::start(&identity, run, secrets(secret), &[seed; 32], socket, queue, sender)
             .expect("started");
         Self { identity, endpoint, events, host }
@@ -55,11 +61,25 @@ impl Side {
     fn dial(&self, other: &Self) {
         let address = other.host.socket.local_address();
         let target = Target { host: address.ip().to_string(), port: address.port() };
-        self.endpoint.dial(TargetKey::Named(target));
+        self.endpoint.dial(TargetKey::Named(target), Caller::default());
     }
 
     async fn event(&mut self) -> LinkEvent {
         timeout(PATIENCE, self.events.recv()).await.expect("in time").expect("an event")
+    }
+
+    /// Answers callers like a node's actor, and passes on everything else.
+    fn doorman(mut raw: mpsc::Receiver<LinkEvent>, answer: fn() -> Answer) -> mpsc::Receiver<LinkEvent> {
+        let (sender, events) = mpsc::channel(16);
+        tokio::spawn(async move {
+            while let Some(event) = raw.recv().await {
+                match event {
+                    LinkEvent::Knock(knock) => drop(knock.reply.send(answer())),
+                    other => sender.send(other).await.expect("the test goes on"),
+                }
+            }
+        });
+        events
     }
 
     async fn link(&mut self) -> LinkSender {
@@ -206,7 +226,22 @@ async fn of_two_processes_of_one_identity_the_later_one_learns_that_it_has_to_en
 async fn a_node_that_dials_itself_is_no_copy_of_itself() {
     let mut one = Side::new(1, 1);
     let target = one.host.socket.local_address();
-    one.endpoint.dial(TargetKey::Named(Target { host: target.ip().to_string(), port: target.port() }));
+    one.endpoint
+        .dial(TargetKey::Named(Target { host: target.ip().to_string(), port: target.port() }), Caller::default());
     assert!(matches!(one.event().await, LinkEvent::DialFailed(_, LinkError::Refused(Refused::OwnIdentity))));
     assert_eq!(one.endpoint.refused_callers(), []);
+}
+
+#[tokio::test]
+async fn a_full_node_names_others_and_neither_side_takes_that_for_a_failure() {
+    let referral = || Referral(vec![(PeerId([7; 16]), vec!["192.0.2.1:6783".parse().expect("an address")])]);
+    let full = || Answer::Elsewhere(Referral(vec![(PeerId([7; 16]), vec![([192, 0, 2, 1], 6783).into()])]));
+    let (mut one, other) = (Side::new(1, 1), Side::answering(Host::new(), 2, 1, Run::begin(Incarnation(1)), full));
+    one.dial(&other);
+    let LinkEvent::DialFailed(_, LinkError::Elsewhere { by, referral: named }) = one.event().await else {
+        panic!("it was let in")
+    };
+    assert_eq!((by, named), (other.identity.peer_id(), referral()));
+    assert_eq!((one.endpoint.refused(), other.endpoint.refused()), ((0, 0), (0, 0)));
+    assert_eq!(other.endpoint.refused_callers(), []);
 }

@@ -3,6 +3,7 @@
 //! A script is one transaction of the kernel: all of it takes effect at once, or nothing. So callers replace a table by
 //! a script that adds, deletes and defines it again, and there is never a moment of half a policy.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::FromRawFd;
@@ -37,19 +38,23 @@ pub fn delete_table(family: &str, name: &str) -> Result<()> {
     apply(&format!("add table {family} {name}\ndelete table {family} {name}\n"))
 }
 
-/// The packets that the named counter has counted. [`Error::is_not_found`] if there is no such counter.
-pub fn counter(family: &str, table: &str, name: &str) -> Result<u64> {
-    let (family, table, name) = (word(family)?, word(table)?, word(name)?);
-    let operation = || format!("list counter {family} {table} {name}");
-    let output = run(&["-j", "list", "counter", family, table, name], "")?;
+/// The packets that each counter of a table has counted, by name. [`Error::is_not_found`] if there is no such table.
+pub fn counters(family: &str, table: &str) -> Result<BTreeMap<String, u64>> {
+    let (family, table) = (word(family)?, word(table)?);
+    let operation = || format!("list counters table {family} {table}");
+    let output = run(&["-j", "list", "counters", "table", family, table], "")?;
     accepted(&output, operation)?;
     packets(&output.stdout)
-        .ok_or_else(|| Error::Malformed { operation: operation(), reason: "the listing has no packet count".into() })
+        .ok_or_else(|| Error::Malformed { operation: operation(), reason: "the listing is not one of nft".into() })
 }
 
-fn packets(listing: &[u8]) -> Option<u64> {
+fn packets(listing: &[u8]) -> Option<BTreeMap<String, u64>> {
     let listing: serde_json::Value = serde_json::from_slice(listing).ok()?;
-    listing.get("nftables")?.as_array()?.iter().find_map(|entry| entry.get("counter")?.get("packets")?.as_u64())
+    let entries = listing.get("nftables")?.as_array()?.iter().filter_map(|entry| entry.get("counter"));
+    let counted = |counter: &serde_json::Value| {
+        Some((counter.get("name")?.as_str()?.to_owned(), counter.get("packets")?.as_u64()?))
+    };
+    Some(entries.filter_map(counted).collect())
 }
 
 fn run(arguments: &[&str], script: &str) -> Result<Output> {
@@ -115,10 +120,11 @@ mod tests {
     fn a_counter_is_found_among_the_listing_and_nonsense_is_not() {
         let listing =
             br#"{"nftables":[{"metainfo":{"version":"1.0.6"}},{"counter":{"name":"c","packets":7,"bytes":9}}]}"#;
-        assert_eq!(packets(listing), Some(7));
-        for nonsense in [&b""[..], b"{}", b"[]", br#"{"nftables":[{"counter":{"packets":-1}}]}"#] {
+        assert_eq!(packets(listing), Some(BTreeMap::from([("c".to_owned(), 7)])));
+        for nonsense in [&b""[..], b"{}", b"[]"] {
             assert_eq!(packets(nonsense), None);
         }
+        assert_eq!(packets(br#"{"nftables":[{"counter":{"name":"c","packets":-1}}]}"#), Some(BTreeMap::new()));
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! A target is an address to begin from (configured or added by `connect`) or an endpoint of a member that gossip told
 //! of. Each has its own schedule: at once, then with exponential backoff and jitter, so that a mesh that restarts
 //! together does not dial in step. A target rests while a link that it led to, or a link to its peer, is up.
+//!
+//! A node that is full sends its callers elsewhere. That is no failure: who is named by the operator is called again
+//! much later, a member is left to the choice of links. Whom the full node named is dialled by a node that knows nobody,
+//! each once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,6 +30,20 @@ const LASTING: Duration = Duration::from_secs(5);
 /// Members dialled at once. One that invents thousands of members at others' addresses does not make this node knock
 /// at all of them in the same moment.
 const MOST_DIALLED: usize = 32;
+
+/// First pause before a target is called again that sent this node elsewhere, and the longest.
+const ELSEWHERE: Duration = Duration::from_secs(30);
+const LONGEST_ELSEWHERE: Duration = Duration::from_secs(300);
+
+/// The first one for a node without any link: what the other side named had its chance.
+const ELSEWHERE_ALONE: Duration = Duration::from_secs(2);
+
+/// Members that others named, dialled within [`REFERRED_MEMORY`]: a hostile member, or one after the other, gets a node
+/// that knows nobody to knock at this many addresses a minute.
+const MOST_REFERRED: usize = 16;
+
+/// How long a member that was named is not dialled again for that.
+const REFERRED_MEMORY: Duration = Duration::from_secs(60);
 
 /// What is dialled.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,6 +82,8 @@ pub enum TargetState {
     Dialling,
     /// The next attempt is due then.
     Waiting(Instant),
+    /// It sent this node elsewhere; it is called again then.
+    Elsewhere(Instant),
     /// It leads to this peer, which has a link.
     Linked(PeerId),
     /// It leads to this node itself: never again.
@@ -89,20 +109,37 @@ struct Schedule {
     since: Instant,
     failures: u32,
     reason: String,
+    /// How often in a row it sent this node elsewhere, and who it is.
+    sent_away: u32,
+    leads_to: Option<PeerId>,
+    /// A full node named it.
+    referred: bool,
+}
+
+/// A target to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// What.
+    pub key: TargetKey,
+    /// It sent this node elsewhere before.
+    pub insists: bool,
 }
 
 /// Every target and its schedule.
 #[derive(Debug, Default)]
 pub struct Dialer {
     targets: BTreeMap<TargetKey, Schedule>,
+    /// Members that were dialled because a full node named them, and when.
+    referred: BTreeMap<PeerId, Instant>,
 }
 
 impl Dialer {
     /// Adds a target of the operator; known ones are tried at once.
     pub fn connect(&mut self, now: Instant, target: Target) {
         let schedule = self.targets.entry(TargetKey::Named(target)).or_insert_with(|| Schedule::new(now));
-        if let TargetState::Waiting(_) = schedule.state {
-            *schedule = Schedule::new(now);
+        if let TargetState::Waiting(_) | TargetState::Elsewhere(_) = schedule.state {
+            let sent_away = schedule.sent_away;
+            *schedule = Schedule { sent_away, ..Schedule::new(now) };
         }
     }
 
@@ -111,23 +148,92 @@ impl Dialer {
         self.targets.remove(&TargetKey::Named(target.clone())).is_some()
     }
 
-    /// The members that should have a link, with their endpoints; what is no longer wanted is dropped.
-    pub fn discover(&mut self, now: Instant, wanted: &BTreeMap<PeerId, Vec<SocketAddr>>) {
-        let endpoints: BTreeSet<TargetKey> = wanted
+    /// The members that should have a link, with their endpoints and the moment from which they are dialled; what is no
+    /// longer wanted is dropped.
+    pub fn discover(&mut self, wanted: &BTreeMap<PeerId, (Instant, Vec<SocketAddr>)>) {
+        let endpoints: BTreeMap<TargetKey, Instant> = wanted
             .iter()
-            .flat_map(|(peer, addresses)| addresses.iter().map(|address| TargetKey::Endpoint(*peer, *address)))
+            .flat_map(|(peer, (at, told))| told.iter().map(|address| (TargetKey::Endpoint(*peer, *address), *at)))
             .collect();
-        self.targets.retain(|key, _| key.member().is_none() || endpoints.contains(key));
-        for key in endpoints {
-            self.targets.entry(key).or_insert_with(|| Schedule::new(now));
+        self.targets.retain(|key, schedule| key.member().is_none() || schedule.referred || endpoints.contains_key(key));
+        for (key, at) in endpoints {
+            self.targets.entry(key).or_insert_with(|| Schedule::new(at)).referred = false;
         }
+    }
+
+    /// A member can be reached again: whatever was tried in vain before is tried anew.
+    pub fn revive(&mut self, at: Instant, peer: PeerId) {
+        for (key, schedule) in &mut self.targets {
+            if let (Some(member), TargetState::Waiting(_)) = (key.member(), &schedule.state)
+                && member == peer
+            {
+                schedule.failures = 0;
+                schedule.enter(at, TargetState::Waiting(at));
+            }
+        }
+    }
+
+    /// Members that a full node named, for a node that knows nobody.
+    pub fn refer(&mut self, now: Instant, members: Vec<(PeerId, Vec<SocketAddr>)>) {
+        self.referred.retain(|_, at| now.saturating_duration_since(*at) < REFERRED_MEMORY);
+        for (peer, endpoints) in members {
+            if self.referred.len() >= MOST_REFERRED || self.referred.contains_key(&peer) {
+                continue;
+            }
+            self.referred.insert(peer, now);
+            for endpoint in endpoints {
+                let key = TargetKey::Endpoint(peer, endpoint);
+                self.targets.entry(key).or_insert_with(|| Schedule { referred: true, ..Schedule::new(now) });
+            }
+        }
+    }
+
+    /// A target sent this node elsewhere. `alone` where this node has no link at all; `jitter` is a random number of 0
+    /// to 1.
+    pub fn elsewhere(&mut self, now: Instant, key: &TargetKey, by: PeerId, reason: &str, alone: bool, jitter: f64) {
+        if self.take_referred(key) {
+            return;
+        }
+        let Some(schedule) = self.targets.get_mut(key).filter(|schedule| schedule.state == TargetState::Dialling)
+        else {
+            return;
+        };
+        let (first, longest) = if alone { (ELSEWHERE_ALONE, ELSEWHERE) } else { (ELSEWHERE, LONGEST_ELSEWHERE) };
+        let pause =
+            first.saturating_mul(1 << schedule.sent_away.min(16)).min(longest).mul_f64(0.5 + jitter.clamp(0.0, 1.0));
+        schedule.sent_away = schedule.sent_away.saturating_add(1);
+        schedule.leads_to = Some(by);
+        reason.clone_into(&mut schedule.reason);
+        schedule.enter(now, TargetState::Elsewhere(now + pause));
+    }
+
+    /// Whom others named is dialled once: takes it away, where it is such a target.
+    fn take_referred(&mut self, key: &TargetKey) -> bool {
+        let referred = self.targets.get(key).is_some_and(|schedule| schedule.referred);
+        if referred {
+            self.targets.remove(key);
+        }
+        referred
+    }
+
+    /// Whether the operator asked for a link to this peer.
+    #[must_use]
+    pub fn names(&self, peer: PeerId) -> bool {
+        let names =
+            |(key, schedule): (&TargetKey, &Schedule)| key.member().is_none() && schedule.leads_to == Some(peer);
+        self.targets.iter().any(names)
     }
 
     /// A link is up: its target and every endpoint of the same peer rest.
     pub fn linked(&mut self, now: Instant, key: Option<&TargetKey>, peer: PeerId) {
+        // With a link the mesh itself tells of its members.
+        self.targets.retain(|candidate, schedule| !schedule.referred || Some(candidate) == key);
         for (candidate, schedule) in &mut self.targets {
-            if Some(candidate) == key || candidate.member() == Some(peer) {
+            let sent_away = matches!(schedule.state, TargetState::Elsewhere(_)) && schedule.leads_to == Some(peer);
+            if Some(candidate) == key || candidate.member() == Some(peer) || sent_away {
                 schedule.enter(now, TargetState::Linked(peer));
+                schedule.leads_to = Some(peer);
+                schedule.sent_away = 0;
                 schedule.reason.clear();
             }
         }
@@ -149,6 +255,9 @@ impl Dialer {
 
     /// An attempt failed. `jitter` is a random number of 0 to 1. Answers whether the reason is a new one.
     pub fn failed(&mut self, now: Instant, key: &TargetKey, reason: &str, jitter: f64) -> bool {
+        if self.take_referred(key) {
+            return false;
+        }
         let Some(schedule) = self.targets.get_mut(key) else { return false };
         if schedule.state != TargetState::Dialling {
             return false;
@@ -167,7 +276,7 @@ impl Dialer {
 
     /// Targets that are due, marked as being dialled; of a member's endpoints one at a time. `linked` says which peers
     /// have a link already.
-    pub fn due(&mut self, now: Instant, linked: impl Fn(PeerId) -> bool) -> Vec<TargetKey> {
+    pub fn due(&mut self, now: Instant, linked: impl Fn(PeerId) -> bool) -> Vec<Due> {
         let mut busy = self.members_being_dialled();
         let mut due = Vec::new();
         for key in self.waiting_until(now) {
@@ -177,7 +286,7 @@ impl Dialer {
                 Some(peer) if busy.len() >= MOST_DIALLED || !busy.insert(peer) => {}
                 _ => {
                     schedule.enter(now, TargetState::Dialling);
-                    due.push(key);
+                    due.push(Due { key, insists: schedule.sent_away > 0 });
                 }
             }
         }
@@ -187,7 +296,7 @@ impl Dialer {
     /// What may be dialled, the longest due first, so that a crowd passes over nobody.
     fn waiting_until(&self, now: Instant) -> Vec<TargetKey> {
         let waiting = self.targets.iter().filter_map(|(key, schedule)| match schedule.state {
-            TargetState::Waiting(at) if at <= now => Some((at, key)),
+            TargetState::Waiting(at) | TargetState::Elsewhere(at) if at <= now => Some((at, key)),
             _ => None,
         });
         let sorted: BTreeSet<_> = waiting.collect();
@@ -198,8 +307,12 @@ impl Dialer {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let busy = self.members_being_dialled();
         let waits = self.targets.iter().filter_map(|(key, schedule)| match (&schedule.state, key.member()) {
-            (TargetState::Waiting(_), Some(peer)) if busy.len() >= MOST_DIALLED || busy.contains(&peer) => None,
-            (TargetState::Waiting(at), _) => Some(*at),
+            (TargetState::Waiting(_) | TargetState::Elsewhere(_), Some(peer))
+                if busy.len() >= MOST_DIALLED || busy.contains(&peer) =>
+            {
+                None
+            }
+            (TargetState::Waiting(at) | TargetState::Elsewhere(at), _) => Some(*at),
             _ => None,
         });
         waits.min()
@@ -223,7 +336,15 @@ impl Dialer {
 
 impl Schedule {
     fn new(now: Instant) -> Self {
-        Self { state: TargetState::Waiting(now), since: now, failures: 0, reason: String::new() }
+        Self {
+            state: TargetState::Waiting(now),
+            since: now,
+            failures: 0,
+            reason: String::new(),
+            sent_away: 0,
+            leads_to: None,
+            referred: false,
+        }
     }
 
     fn back_off(&mut self, now: Instant, reason: &str, jitter: f64) {
@@ -243,124 +364,5 @@ impl Schedule {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PEER: PeerId = PeerId([7; 16]);
-
-    fn target(text: &str) -> Target {
-        Target::parse(text).expect("a target")
-    }
-
-    fn named(text: &str) -> TargetKey {
-        TargetKey::Named(target(text))
-    }
-
-    fn endpoint() -> SocketAddr {
-        "192.0.2.1:6783".parse().expect("an address")
-    }
-
-    fn nobody(_: PeerId) -> bool {
-        false
-    }
-
-    #[test]
-    fn a_new_target_is_dialled_at_once_and_once() {
-        let (now, mut dialer) = (Instant::now(), Dialer::default());
-        dialer.connect(now, target("a"));
-        assert_eq!(dialer.due(now, nobody), [named("a")]);
-        assert_eq!(dialer.due(now, nobody), []);
-    }
-
-    #[test]
-    fn failures_back_off_up_to_the_longest_wait() {
-        let (mut now, mut dialer) = (Instant::now(), Dialer::default());
-        dialer.connect(now, target("a"));
-        let mut waits = Vec::new();
-        for _ in 0..12 {
-            assert_eq!(dialer.due(now, nobody), [named("a")]);
-            dialer.failed(now, &named("a"), "no answer", 0.5);
-            let next = dialer.poll_timeout().expect("another attempt");
-            waits.push(next - now);
-            now = next;
-        }
-        assert_eq!(waits.first(), Some(&FIRST_BACKOFF));
-        assert_eq!(waits.last(), Some(&LONGEST_BACKOFF));
-        assert!(waits.is_sorted());
-    }
-
-    #[test]
-    fn a_linked_target_rests_until_the_link_is_gone() {
-        let (now, mut dialer) = (Instant::now(), Dialer::default());
-        dialer.connect(now, target("a"));
-        dialer.due(now, nobody);
-        dialer.linked(now, Some(&named("a")), PEER);
-        assert_eq!(dialer.poll_timeout(), None);
-        let later = now + LASTING;
-        dialer.unlinked(later, PEER, "reset", 0.5);
-        assert_eq!(dialer.due(later, nobody), [named("a")]);
-    }
-
-    #[test]
-    fn a_link_that_hardly_lasted_counts_as_a_failure() {
-        let (mut now, mut dialer) = (Instant::now(), Dialer::default());
-        dialer.connect(now, target("a"));
-        let mut waits = Vec::new();
-        for _ in 0..12 {
-            assert_eq!(dialer.due(now, nobody), [named("a")]);
-            dialer.linked(now, Some(&named("a")), PEER);
-            dialer.unlinked(now, PEER, "closed by the other side", 0.5);
-            let next = dialer.poll_timeout().expect("another attempt");
-            waits.push(next - now);
-            now = next;
-        }
-        assert_eq!((waits.first(), waits.last()), (Some(&FIRST_BACKOFF), Some(&LONGEST_BACKOFF)));
-    }
-
-    #[test]
-    fn a_member_that_tells_of_anothers_address_keeps_nobody_from_dialling_it() {
-        let (now, mut dialer) = (Instant::now(), Dialer::default());
-        let liar = PeerId([0xff; 16]);
-        dialer.discover(now, &BTreeMap::from([(PEER, vec![endpoint()]), (liar, vec![endpoint()])]));
-        dialer.linked(now, None, liar);
-        assert_eq!(dialer.due(now, |peer| peer == liar), [TargetKey::Endpoint(PEER, endpoint())]);
-    }
-
-    #[test]
-    fn members_are_dialled_only_while_wanted_and_without_a_link() {
-        let (now, mut dialer) = (Instant::now(), Dialer::default());
-        let wanted = BTreeMap::from([(PEER, vec![endpoint()])]);
-        dialer.discover(now, &wanted);
-        assert_eq!(dialer.due(now, |peer| peer == PEER), []);
-        let later = now + LASTING;
-        dialer.unlinked(later, PEER, "gone", 0.5);
-        assert_eq!(dialer.due(later, nobody), [TargetKey::Endpoint(PEER, endpoint())]);
-        dialer.discover(now, &BTreeMap::new());
-        assert_eq!(dialer.status().count(), 0);
-    }
-
-    #[test]
-    fn a_crowd_of_members_is_dialled_a_few_at_a_time() {
-        let (now, mut dialer) = (Instant::now(), Dialer::default());
-        let crowd = (0..200).map(|number| (PeerId([number; 16]), vec![endpoint()]));
-        dialer.discover(now, &crowd.collect());
-        let first = dialer.due(now, nobody);
-        assert_eq!((first.len(), dialer.poll_timeout()), (MOST_DIALLED, None));
-        let later = now + LONGEST_BACKOFF;
-        dialer.failed(now, &first[0], "no answer", 0.5);
-        let next = dialer.due(later, nobody);
-        assert!(next.len() == 1 && !first.contains(&next[0]), "one that failed waits for the others");
-    }
-
-    #[test]
-    fn a_forgotten_target_and_oneself_are_never_dialled_again() {
-        let (now, mut dialer) = (Instant::now(), Dialer::default());
-        dialer.connect(now, target("a"));
-        assert!(dialer.forget(&target("a")));
-        assert!(!dialer.forget(&target("a")));
-        dialer.connect(now, target("b"));
-        dialer.due(now, nobody);
-        dialer.ourselves(now, &named("b"));
-        assert_eq!(dialer.poll_timeout(), None);
-    }
-}
+#[path = "dialer_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use meshwork_gossip::neighbours::Caller;
 use meshwork_identity::admission::Refused;
 use meshwork_identity::{Identity, KeyId, Secrets};
 use meshwork_sys::udp::UdpSocket;
@@ -83,11 +84,11 @@ impl ControlEndpoint {
         Ok(Self { endpoint, client: configs.client, shared })
     }
 
-    /// Dials in the background; the outcome arrives as an event.
-    pub fn dial(&self, target: TargetKey) {
+    /// Dials in the background, and says of itself what `caller` says; the outcome arrives as an event.
+    pub fn dial(&self, target: TargetKey, caller: Caller) {
         let (endpoint, client, shared) = (self.endpoint.clone(), self.client.clone(), Arc::clone(&self.shared));
         tokio::spawn(async move {
-            match dial(&endpoint, client, &shared.local, &target).await {
+            match dial(&endpoint, client, &shared.local, &target, caller).await {
                 Ok(admission) => {
                     let id = shared.next_link();
                     link::run(id, Direction::Outbound, Some(target), admission, &shared.local, shared.events.clone())
@@ -152,6 +153,7 @@ impl Shared {
             LinkError::Refused(Refused::WrongSecret) | LinkError::Rejected(Refused::WrongSecret) => {
                 &self.refused.secret
             }
+            LinkError::Elsewhere { .. } => return,
             _ => &self.refused.other,
         }
         .fetch_add(1, Ordering::Relaxed);
@@ -177,6 +179,7 @@ async fn dial(
     client: ClientConfig,
     local: &Local,
     target: &TargetKey,
+    caller: Caller,
 ) -> Result<link::Admission, LinkError> {
     let mut last = LinkError::Unresolved(target.to_string());
     for address in resolve(target).await? {
@@ -188,7 +191,7 @@ async fn dial(
             Err(error) => Err(error.into()),
         };
         match connection {
-            Ok(connection) => return link::admit_dialled(connection, local).await,
+            Ok(connection) => return link::admit_dialled(connection, local, caller).await,
             Err(error) => last = error,
         }
     }
@@ -222,16 +225,21 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
 
 async fn admit(incoming: Incoming, shared: Arc<Shared>) {
     let address = link::canonical(incoming.remote_address());
-    let admission = async { link::admit_dialler(incoming.await?, &shared.local).await };
+    let proof = async { link::prove_dialler(incoming.await?, &shared.local).await };
     // The handshake counts as well: a stranger who spins it out would otherwise hold a slot for as long as it likes.
-    let admission = timeout(ADMISSION_TIMEOUT, admission).await.unwrap_or(Err(LinkError::Slow));
+    let proof = timeout(ADMISSION_TIMEOUT, proof).await.unwrap_or(Err(LinkError::Slow));
     shared.in_admission.fetch_sub(1, Ordering::Relaxed);
+    let admission = match proof {
+        Ok(proven) => link::welcome(proven, &shared.local, &shared.events).await,
+        Err(error) => Err(error),
+    };
     match admission {
         Ok(admission) => {
             shared.callers().admitted(address);
             let id = shared.next_link();
             link::run(id, Direction::Inbound, None, admission, &shared.local, shared.events.clone()).await;
         }
+        Err(LinkError::Full) => shared.callers().admitted(address),
         Err(error) => {
             shared.count(&error);
             shared.note_refused(address, &error);

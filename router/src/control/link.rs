@@ -1,7 +1,7 @@
 //! One control link: admission, then frames in both directions until either side ends it.
 //!
-//! The dialler opens the only stream. Over it run the admission proof, one greeting each way, and the frames of
-//! gossip; what may be lost travels as QUIC datagrams. A link that does not get through admission within
+//! The dialler opens the only stream. Over it run the admission proof, one greeting each way, the dialler's first so
+//! that the other side can send it elsewhere ([`Knock`]), and the frames of gossip; what may be lost travels as QUIC datagrams. A link that does not get through admission within
 //! [`ADMISSION_TIMEOUT`] is closed, so that a stranger holds a slot for moments only.
 
 use std::net::SocketAddr;
@@ -10,26 +10,34 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use meshwork_gossip::limits::MAX_FRAME;
+use meshwork_gossip::neighbours::Caller;
 use meshwork_identity::admission::{self, Acceptor, Admitted, Channel, Dialler, EXPORTER_LABEL, Refused};
 use meshwork_identity::{KeyId, PublicKey, Secrets};
 use meshwork_wire::{PeerId, frame};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::dialer::TargetKey;
 use super::framing::{FramingError, read_frame, write_frame};
+use super::referral::Referral;
 use super::tls::{ADMITTED_WINDOW, peer_key};
 use super::twin::{self, Evidence, Greeting, Run, Tag};
 
-/// Time for the proof and the greeting (`PROTOCOL` 4).
+/// Time for the proof (`PROTOCOL` 4).
 pub(super) const ADMISSION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time for the greetings behind it: whoever proved the secret may be busy with a crowd of callers.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Frames that may wait for a slow peer. Beyond it they are dropped, and anti-entropy brings their content later.
 const OUTGOING_FRAMES: usize = 1024;
 
 /// Bytes that may wait for a slow peer, whatever the number of frames: a full snapshot of a large mesh fits.
 const OUTGOING_BYTES: usize = 4 * 1024 * 1024;
+
+/// Close code of a link that both ends can do without.
+const GIVEN_UP: u32 = 0x22;
 
 /// A greeting is a few integers.
 const GREETING_LIMIT: usize = 64;
@@ -50,7 +58,9 @@ pub enum Direction {
 /// What happens on links, for the node's actor.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// Both sides proved the secret.
+    /// Someone who proved the secret asks for a link.
+    Knock(Knock),
+    /// There is a link.
     Up(Box<LinkSender>),
     /// A frame of gossip.
     Frame(LinkId, Vec<u8>),
@@ -62,6 +72,28 @@ pub enum LinkEvent {
     IdentityInUse(SocketAddr),
     /// A later process holds this node's identity, and called.
     Copied(SocketAddr),
+}
+
+/// Someone who proved the secret asks for a link.
+#[derive(Debug)]
+pub struct Knock {
+    /// Who.
+    pub peer: PeerId,
+    /// Where it is.
+    pub address: SocketAddr,
+    /// Why it should be let in.
+    pub caller: Caller,
+    /// Takes the answer.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// What a caller is told.
+#[derive(Debug)]
+pub enum Answer {
+    /// Come in.
+    Welcome,
+    /// Others have more room.
+    Elsewhere(Referral),
 }
 
 /// A frame on its way out.
@@ -92,6 +124,8 @@ pub struct LinkSender {
     pub address: SocketAddr,
     /// What was dialled.
     pub target: Option<TargetKey>,
+    /// What the dialler said of itself.
+    pub caller: Caller,
     /// Names the link to both ends and to nobody else.
     pub tag: Tag,
     begin: Arc<Notify>,
@@ -127,6 +161,20 @@ pub enum LinkError {
     /// The connection has no key, no exporter or a malformed greeting.
     #[error("the other side misbehaved: {0}")]
     Misbehaved(&'static str),
+    /// The other side has as many links as it carries.
+    #[error("{} has as many links as it carries, and named {} members with room", .by.short(), .referral.0.len())]
+    Elsewhere {
+        /// Who says so.
+        by: PeerId,
+        /// Whom it named.
+        referral: Referral,
+    },
+    /// This side has as many links as it carries.
+    #[error("sent elsewhere: this node has as many links as it carries")]
+    Full,
+    /// The other side has no use for the link any more.
+    #[error("the other side gave the link up: both ends have more than they need")]
+    GivenUp,
     /// A second link to the same peer was kept instead.
     #[error("another link to the same peer was kept")]
     Duplicate,
@@ -151,6 +199,9 @@ impl From<ConnectionError> for LinkError {
             ConnectionError::ApplicationClosed(close) => u32::try_from(close.error_code.into_inner()).ok(),
             _ => None,
         };
+        if code == Some(GIVEN_UP) {
+            return Self::GivenUp;
+        }
         code.and_then(Refused::from_code).map_or(Self::Connection(error), Self::Rejected)
     }
 }
@@ -180,7 +231,17 @@ pub(super) struct Admission {
     key: PublicKey,
     key_id: KeyId,
     run: Run,
+    caller: Caller,
     tag: Tag,
+}
+
+/// A caller that proved the secret.
+pub(super) struct Proven {
+    connection: Connection,
+    channel: Channel,
+    send: SendStream,
+    receive: RecvStream,
+    admitted: Admitted,
 }
 
 impl LinkSender {
@@ -216,6 +277,11 @@ impl LinkSender {
         self.connection.close(VarInt::from_u32(twin::IN_USE), &evidence.to_bytes());
     }
 
+    /// Ends the link because neither end needs it.
+    pub fn give_up(&self) {
+        self.close(GIVEN_UP);
+    }
+
     /// Ends the link; its task reports it down.
     pub fn close(&self, code: u32) {
         self.connection.close(VarInt::from_u32(code), b"");
@@ -227,13 +293,17 @@ impl LinkSender {
     }
 }
 
-/// Proves the secret to the side that was dialled.
-pub(super) async fn admit_dialled(connection: Connection, local: &Local) -> Result<Admission, LinkError> {
+/// Proves the secret to the side that was dialled, and asks for a link.
+pub(super) async fn admit_dialled(
+    connection: Connection,
+    local: &Local,
+    caller: Caller,
+) -> Result<Admission, LinkError> {
     let (channel, secrets) = channel(&connection, local)?;
     let exchange = async {
         let (mut send, mut receive) = connection.open_bi().await?;
         if channel.theirs == local.key {
-            let ours = local.run.greeting();
+            let ours = local.run.greeting(caller);
             write_frame(&mut send, &frame::encode(&ours)).await?;
             return Err(twin::meet(&ours, &read_greeting(&mut receive).await?, &connection));
         }
@@ -241,18 +311,40 @@ pub(super) async fn admit_dialled(connection: Connection, local: &Local) -> Resu
         write_frame(&mut send, &opening).await?;
         let answer = read_frame(&mut receive, admission::MAX_FRAME).await?;
         let admitted = dialler.receive(&answer)?;
+        write_frame(&mut send, &frame::encode(&local.run.greeting(caller))).await?;
         Ok::<_, LinkError>((send, receive, admitted))
     };
-    finish(&connection, &channel, local, exchange).await
+    let (send, mut receive, admitted) = within(ADMISSION_TIMEOUT, &connection, exchange).await?;
+    let greeting = async {
+        let greeting = read_greeting(&mut receive).await;
+        greeting.map_err(|error| sent_elsewhere(&connection, &channel).unwrap_or(error))
+    };
+    let greeting = within(GREETING_TIMEOUT, &connection, greeting).await?;
+    Ok(Admission {
+        connection,
+        send,
+        receive,
+        key: channel.theirs,
+        key_id: admitted.key_id,
+        run: greeting.run(),
+        caller,
+        tag: channel.exporter,
+    })
+}
+
+/// Whom the other side named instead of itself, if that is why the connection ended.
+fn sent_elsewhere(connection: &Connection, channel: &Channel) -> Option<LinkError> {
+    let referral = Referral::of(&connection.close_reason()?)?;
+    Some(LinkError::Elsewhere { by: channel.theirs.peer_id(), referral })
 }
 
 /// Asks the side that dialled for its proof.
-pub(super) async fn admit_dialler(connection: Connection, local: &Local) -> Result<Admission, LinkError> {
+pub(super) async fn prove_dialler(connection: Connection, local: &Local) -> Result<Proven, LinkError> {
     let (channel, secrets) = channel(&connection, local)?;
     let exchange = async {
         let (mut send, mut receive) = connection.accept_bi().await?;
         if channel.theirs == local.key {
-            let (ours, theirs) = (local.run.greeting(), read_greeting(&mut receive).await?);
+            let (ours, theirs) = (local.run.greeting(Caller::default()), read_greeting(&mut receive).await?);
             write_frame(&mut send, &frame::encode(&ours)).await?;
             // Closing would overtake the greeting: whoever dialled closes once it has it.
             connection.closed().await;
@@ -264,7 +356,47 @@ pub(super) async fn admit_dialler(connection: Connection, local: &Local) -> Resu
         write_frame(&mut send, &answer).await?;
         Ok::<_, LinkError>((send, receive, admitted))
     };
-    finish(&connection, &channel, local, exchange).await
+    let (send, receive, admitted) = within(ADMISSION_TIMEOUT, &connection, exchange).await?;
+    Ok(Proven { connection, channel, send, receive, admitted })
+}
+
+/// Lets a caller in, or sends it elsewhere, as the node's actor answers.
+pub(super) async fn welcome(
+    proven: Proven,
+    local: &Local,
+    events: &mpsc::Sender<LinkEvent>,
+) -> Result<Admission, LinkError> {
+    let Proven { connection, channel, mut send, mut receive, admitted } = proven;
+    let greeted = async {
+        let greeting = read_greeting(&mut receive).await?;
+        let (reply, answer) = oneshot::channel();
+        let (peer, address) = (channel.theirs.peer_id(), canonical(connection.remote_address()));
+        let knock = Knock { peer, address, caller: greeting.caller(), reply };
+        // The actor is gone only when the process ends.
+        let _ = events.send(LinkEvent::Knock(knock)).await;
+        match answer.await {
+            Ok(Answer::Welcome) => {
+                write_frame(&mut send, &frame::encode(&local.run.greeting(Caller::default()))).await?;
+                Ok(greeting)
+            }
+            Ok(Answer::Elsewhere(referral)) => {
+                referral.close(&connection);
+                Err(LinkError::Full)
+            }
+            Err(_) => Err(LinkError::Closed("shutting down")),
+        }
+    };
+    let greeting = within(GREETING_TIMEOUT, &connection, greeted).await?;
+    Ok(Admission {
+        connection,
+        send,
+        receive,
+        key: channel.theirs,
+        key_id: admitted.key_id,
+        run: greeting.run(),
+        caller: greeting.caller(),
+        tag: channel.exporter,
+    })
 }
 
 fn channel(connection: &Connection, local: &Local) -> Result<(Channel, Arc<Secrets>), LinkError> {
@@ -276,28 +408,13 @@ fn channel(connection: &Connection, local: &Local) -> Result<(Channel, Arc<Secre
     Ok((Channel { exporter, ours: local.key, theirs }, local.secrets.load_full()))
 }
 
-/// Runs the exchange against the clock, greets, and closes with the refusal's code where there was one.
-async fn finish(
+/// Runs a step against the clock, and closes with the refusal's code where there was one.
+async fn within<T>(
+    limit: Duration,
     connection: &Connection,
-    channel: &Channel,
-    local: &Local,
-    exchange: impl Future<Output = Result<(SendStream, RecvStream, Admitted), LinkError>>,
-) -> Result<Admission, LinkError> {
-    let greeted = async {
-        let (mut send, mut receive, admitted) = exchange.await?;
-        write_frame(&mut send, &frame::encode(&local.run.greeting())).await?;
-        let greeting = read_greeting(&mut receive).await?;
-        Ok(Admission {
-            connection: connection.clone(),
-            send,
-            receive,
-            key: channel.theirs,
-            key_id: admitted.key_id,
-            run: greeting.run(),
-            tag: channel.exporter,
-        })
-    };
-    let result = timeout(ADMISSION_TIMEOUT, greeted).await.unwrap_or(Err(LinkError::Slow));
+    step: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    let result = timeout(limit, step).await.unwrap_or(Err(LinkError::Slow));
     result.map_err(|error| {
         let error = blame(connection, error);
         let code = if let LinkError::Refused(refused) = &error { refused.code() } else { 0 };
@@ -329,7 +446,7 @@ pub(super) async fn run(
     local: &Local,
     events: mpsc::Sender<LinkEvent>,
 ) {
-    let Admission { connection, send, receive, key, key_id, run, tag } = admission;
+    let Admission { connection, send, receive, key, key_id, run, caller, tag } = admission;
     connection.set_receive_window(ADMITTED_WINDOW);
     let (outgoing, queue) = mpsc::channel(OUTGOING_FRAMES);
     let (waiting, begin) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
@@ -342,6 +459,7 @@ pub(super) async fn run(
         direction,
         address: canonical(connection.remote_address()),
         target,
+        caller,
         tag,
         begin: Arc::clone(&begin),
         outgoing,

@@ -9,6 +9,7 @@ pub mod dialer;
 mod endpoint;
 mod framing;
 mod link;
+mod referral;
 mod reset;
 mod socket;
 mod tls;
@@ -16,7 +17,8 @@ mod twin;
 
 pub use callers::RefusedCaller;
 pub use endpoint::{ControlEndpoint, EndpointError};
-pub use link::{Direction, LinkError, LinkEvent, LinkId, LinkSender, Outgoing};
+pub use link::{Answer, Direction, Knock, LinkError, LinkEvent, LinkId, LinkSender, Outgoing};
+pub use referral::{MOST_REFERRED_ENDPOINTS, Referral};
 pub use socket::{ControlQueue, QueueSink};
 pub use tls::TlsError;
 pub use twin::{Evidence, Run, Tag};

@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use meshwork_gossip::neighbours::Caller;
 use meshwork_identity::{Identity, PublicKey, Signature};
 use meshwork_wire::{Incarnation, frame};
 use quinn::{Connection, ConnectionError};
@@ -38,12 +39,13 @@ pub struct Run {
     pub started: Instant,
 }
 
-/// What each side says of itself once admitted.
+/// What each side says of itself once admitted; why it should be let in is for the dialler to say.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Greeting {
     incarnation: Incarnation,
     run: u64,
     age_ms: u64,
+    caller: Caller,
 }
 
 impl Run {
@@ -55,9 +57,9 @@ impl Run {
         Self { incarnation, number: u64::from_le_bytes(number), started: Instant::now() }
     }
 
-    pub(super) fn greeting(&self) -> Greeting {
+    pub(super) fn greeting(&self, caller: Caller) -> Greeting {
         let age_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Greeting { incarnation: self.incarnation, run: self.number, age_ms }
+        Greeting { incarnation: self.incarnation, run: self.number, age_ms, caller }
     }
 
     /// Shows the holder of `tag` that this process lives.
@@ -68,6 +70,11 @@ impl Run {
 }
 
 impl Greeting {
+    /// Why the dialler should be let in.
+    pub(super) const fn caller(&self) -> Caller {
+        self.caller
+    }
+
     /// The other side's run. A greater age than this host's clock has is cut.
     pub(super) fn run(&self) -> Run {
         let now = Instant::now();
@@ -159,7 +166,7 @@ mod tests {
 
     #[test]
     fn both_of_two_processes_agree_which_one_began_later() {
-        let greeting = |run, age_ms| Greeting { incarnation: Incarnation(1), run, age_ms };
+        let greeting = |run, age_ms| Greeting { incarnation: Incarnation(1), run, age_ms, caller: Caller::default() };
         for (one, other) in [(greeting(1, 5), greeting(2, 9)), (greeting(1, 5), greeting(2, 5))] {
             assert!(one.is_later_than(&other) && !other.is_later_than(&one));
         }

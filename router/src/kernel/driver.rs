@@ -35,6 +35,13 @@ use super::{guard, is_pod_link, reconcile};
 /// How often routes and nexthops are compared unasked: three dumps, well under a millisecond.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long a state that nobody waits for may rest after one was settled, as a multiple of what that took: a twentieth of
+/// a core is the most that a large mesh which changes all the time may use.
+const SETTLE_REST: u32 = 19;
+
+/// It does not rest longer.
+const LONGEST_SETTLE_REST: Duration = Duration::from_millis(500);
+
 /// Most requests settled at once: more would keep the first of them waiting for the links of all.
 const TOGETHER: usize = 64;
 
@@ -281,18 +288,23 @@ struct Worker {
     settings: BTreeSet<i32>,
     looked: Instant,
     counted: Instant,
+    /// The desired state is not settled yet, and rests until then.
+    resting: Option<Instant>,
+    rests_until: Instant,
 }
 
 impl Worker {
     fn new(netlink: Netlink, health: Arc<Mutex<KernelHealth>>, news: News) -> Self {
         let (looked, counted) = (Instant::now(), Instant::now());
         let (guard, transactions, settings) = (String::new(), Transactions::default(), BTreeSet::new());
-        Self { netlink, health, news, desired: None, guard, transactions, settings, looked, counted }
+        let (desired, resting, rests_until) = (None, None, looked);
+        Self { netlink, health, news, desired, guard, transactions, settings, looked, counted, resting, rests_until }
     }
 
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
             let rest = RECONCILE_INTERVAL.saturating_sub(self.looked.elapsed());
+            let rest = self.resting.map_or(rest, |until| rest.min(until.saturating_duration_since(Instant::now())));
             match requests.recv_timeout(rest) {
                 Ok(first) => {
                     let all = std::iter::once(first).chain(requests.try_iter()).take(TOGETHER);
@@ -302,6 +314,10 @@ impl Worker {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.resting.is_some_and(|until| Instant::now() >= until) {
+                let outcome = self.settle();
+                self.remember(outcome.as_ref());
             }
             if self.looked.elapsed() >= RECONCILE_INTERVAL {
                 self.look();
@@ -357,10 +373,14 @@ impl Worker {
                 Request::Stop => return ControlFlow::Break(()),
             }
         }
+        if asked && waiting.is_empty() && Instant::now() < self.rests_until {
+            self.resting = Some(self.rests_until);
+            return ControlFlow::Continue(());
+        }
         if !asked {
             return ControlFlow::Continue(());
         }
-        let mut outcome = self.try_settle();
+        let mut outcome = self.settle();
         self.remember(outcome.as_ref());
         for (link, reply) in waiting {
             let answer = match outcome {
@@ -389,6 +409,15 @@ impl Worker {
             Some(place) => Err(settled.refused.swap_remove(place).error.into()),
             None => Ok(()),
         }
+    }
+
+    /// Settles the desired state, and lets the next one rest.
+    fn settle(&mut self) -> meshwork_sys::Result<Settled> {
+        let begun = Instant::now();
+        let outcome = self.try_settle();
+        self.resting = None;
+        self.rests_until = Instant::now() + (begun.elapsed() * SETTLE_REST).min(LONGEST_SETTLE_REST);
+        outcome
     }
 
     fn try_settle(&mut self) -> meshwork_sys::Result<Settled> {
@@ -437,9 +466,12 @@ impl Worker {
             self.counted = self.looked;
             self.read_counters();
         }
-        let outcome = self.try_settle();
+        // What rests is not in place yet, which is nobody else's doing.
+        let rested = self.resting.is_some();
+        let outcome = self.settle();
         self.remember(outcome.as_ref());
         if let Ok(Settled { mended, .. }) = outcome
+            && !rested
             && !mended.is_empty()
         {
             let objects = mended.into_names();
@@ -451,10 +483,10 @@ impl Worker {
 
     /// Counters that cannot be read mean that the table is gone: it is put back at once.
     fn read_counters(&mut self) {
-        let count = |name| nft::counter("inet", guard::TABLE_NAME, name);
+        let counters = nft::counters("inet", guard::TABLE_NAME).unwrap_or_default();
         let names = [guard::CLEAR_BLOCKED, guard::WRONG_SOURCE, guard::CLEAR_REFUSED, guard::HIDDEN];
-        match names.map(count) {
-            [Ok(blocked), Ok(wrong), Ok(refused), Ok(hidden)] => {
+        match names.map(|name| counters.get(name).copied()) {
+            [Some(blocked), Some(wrong), Some(refused), Some(hidden)] => {
                 let mut health = self.health();
                 health.clear_blocked = blocked;
                 health.pod_wrong_source = wrong;

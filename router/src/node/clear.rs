@@ -225,7 +225,7 @@ impl Node {
     /// Asks what is due, and lets go of what an earlier run left when its time is over.
     pub(super) fn clear_timers(&mut self, now: Instant) {
         let mut paths = std::mem::take(&mut self.clear.paths);
-        paths.handle_timeout(now, random, |peer| self.witness(peer));
+        paths.handle_timeout(now, crate::random::number, |peer| self.witness(peer));
         self.clear.paths = paths;
         while let Some(peer) = self.clear.paths.poll_doubt() {
             self.parts.tunnel.open(peer);
@@ -269,7 +269,7 @@ impl Node {
     fn witness(&self, peer: PeerId) -> Witness {
         let sealed = self.parts.tunnel.path(peer).and_then(|path| path.heard);
         let linked = self.links.get(&peer).map(|link| link.heard());
-        let alive = self.gossip.members().any(|member| member.id == peer && member.state == MemberState::Alive);
+        let alive = self.gossip.member(peer).is_some_and(|member| member.state == MemberState::Alive);
         Witness { heard: sealed.max(linked), alive }
     }
 
@@ -374,10 +374,4 @@ fn may_allow(encryption: Encryption, trusted: &[IpNet], remote: IpAddr) -> bool 
         Encryption::Trusted => trusted.iter().any(|subnet| subnet.contains(&remote)),
         Encryption::Off => true,
     }
-}
-
-fn random() -> u64 {
-    let mut bytes = [0; 8];
-    crate::random::fill(&mut bytes);
-    u64::from_le_bytes(bytes)
 }

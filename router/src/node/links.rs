@@ -10,8 +10,8 @@ use meshwork_wire::PeerId;
 use super::Node;
 use super::chronicle::shortened;
 use super::views::direction_model;
-use crate::control::dialer::TargetKey;
-use crate::control::{LinkError, LinkEvent, LinkId, LinkSender, Outgoing};
+use crate::control::dialer::{Due, TargetKey};
+use crate::control::{LinkError, LinkEvent, LinkId, LinkSender, Outgoing, Referral};
 
 /// A link that was heard within this is alive; an older one gives way to a new link to the same peer.
 const FRESH: Duration = Duration::from_secs(2);
@@ -20,7 +20,18 @@ const FRESH: Duration = Duration::from_secs(2);
 pub(super) struct Link {
     pub(super) sender: LinkSender,
     pub(super) since: Instant,
+    /// It was let in beyond the bound because it had nobody else.
+    pub(super) alone: bool,
     heard: Instant,
+}
+
+/// What the other end of a link is told when this one ends it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Nothing.
+    Close,
+    /// Neither end needs it.
+    GiveUp,
 }
 
 impl Link {
@@ -33,6 +44,7 @@ impl Link {
 impl Node {
     pub(super) fn link_event(&mut self, now: Instant, event: LinkEvent) {
         match event {
+            LinkEvent::Knock(knock) => self.knock(now, knock),
             LinkEvent::Up(sender) => self.link_up(now, *sender),
             LinkEvent::Frame(id, frame) => self.frame(now, id, &frame),
             LinkEvent::Down(id, error) => self.link_down(now, id, &error),
@@ -54,6 +66,7 @@ impl Node {
         }
         let me = self.parts.identity.peer_id();
         match self.links.get(&peer).map(|old| (judge(&sender, old, me, now), old.sender.rtt())) {
+            None if self.lives_elsewhere(&sender) => self.ask_elder(now, sender, Duration::ZERO),
             None => self.establish(now, sender),
             Some((Verdict::Replaces, _)) => {
                 self.drop_link(now, peer, "another link to the same peer takes its place");
@@ -82,8 +95,10 @@ impl Node {
         self.gossip.link_rtt(now, peer, sender.rtt());
         sender.begin();
         self.peer_of_link.insert(sender.id, peer);
-        self.links.insert(peer, Link { sender, since: now, heard: now });
+        let alone = self.choice.came(peer);
+        self.links.insert(peer, Link { sender, since: now, alone, heard: now });
         self.stale.peers();
+        self.links_changed(now);
     }
 
     fn record_link_up(&self, sender: &LinkSender) {
@@ -98,13 +113,22 @@ impl Node {
 
     /// Takes a link out of use and closes it.
     pub(super) fn drop_link(&mut self, now: Instant, peer: PeerId, reason: &str) {
+        self.drop_link_by(now, peer, reason, Ending::Close);
+    }
+
+    /// The same, and says how.
+    pub(super) fn drop_link_by(&mut self, now: Instant, peer: PeerId, reason: &str, ending: Ending) {
         if let Some(link) = self.links.remove(&peer) {
             let (address, direction) = (link.sender.address, direction_model(link.sender.direction));
             self.record_of(peer, Happening::LinkDown { peer, address, direction }, &format!("{address}: {reason}"));
             self.peer_of_link.remove(&link.sender.id);
-            link.sender.close(0);
+            match ending {
+                Ending::Close => link.sender.close(0),
+                Ending::GiveUp => link.sender.give_up(),
+            }
             self.gossip.link_down(now, peer);
             self.stale.peers();
+            self.links_changed(now);
         }
     }
 
@@ -153,6 +177,10 @@ impl Node {
             LinkError::Copied(address) => self.copied(*address),
             _ => {}
         }
+        if let LinkError::Elsewhere { by, referral } = error {
+            self.sent_elsewhere_by(now, target, *by, referral, &error.to_string());
+            return;
+        }
         let reason = error.to_string();
         // Each attempt fails alike: people are told once, and again when the reason is another one.
         if self.dialer.failed(now, target, &reason, jitter()) {
@@ -162,6 +190,24 @@ impl Node {
         } else {
             tracing::debug!(%target, reason, "dialling failed");
         }
+    }
+
+    /// A target has no room. A node that knows nobody follows to those it named; any other knows members itself.
+    fn sent_elsewhere_by(&mut self, now: Instant, target: &TargetKey, by: PeerId, referral: &Referral, reason: &str) {
+        let alone = self.links.is_empty();
+        tracing::info!(%target, reason, "sent elsewhere");
+        self.dialer.elsewhere(now, target, by, reason, alone, jitter());
+        self.choice.refused(now, by, self.links.len());
+        if alone && self.parts.config.discovery {
+            let ours = self.own_endpoints();
+            let mut named = referral.0.clone();
+            named.retain(|(peer, _)| *peer != self.parts.identity.peer_id());
+            named.iter_mut().for_each(|(_, endpoints)| endpoints.retain(|endpoint| !ours.contains(endpoint)));
+            self.dialer.refer(now, named);
+        }
+        let target = shortened(&target.to_string());
+        let happening = Happening::SentElsewhere { target: target.clone(), by };
+        self.chronicle.record(happening, &target, reason);
     }
 
     pub(super) fn dial_configured(&mut self, now: Instant) {
@@ -178,8 +224,9 @@ impl Node {
 
     pub(super) fn dial_due(&mut self, now: Instant) {
         let links = &self.links;
-        for target in self.dialer.due(now, |peer| links.contains_key(&peer)) {
-            self.parts.control.dial(target);
+        for Due { key, insists } in self.dialer.due(now, |peer| links.contains_key(&peer)) {
+            let caller = self.as_caller(&key, insists);
+            self.parts.control.dial(key, caller);
         }
     }
 
@@ -222,7 +269,7 @@ fn judge(new: &LinkSender, old: &Link, me: PeerId, now: Instant) -> Verdict {
 }
 
 /// A random number of 0 to 1.
-fn jitter() -> f64 {
+pub(super) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     crate::random::fill(&mut bytes);
     f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)

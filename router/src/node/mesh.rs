@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use meshwork_api::event::Happening;
@@ -29,6 +29,12 @@ const EAGER_MEMBERS: usize = 32;
 /// Endpoints of one member that are tried: more than the networks a host is usually in, in both families.
 const MOST_ENDPOINTS: usize = 16;
 
+/// How long computing anew rests, as a multiple of what it took: a twentieth of a core is the most that it may use.
+const REFRESH_REST: u32 = 19;
+
+/// It does not rest longer.
+const LONGEST_REFRESH_REST: Duration = Duration::from_millis(500);
+
 /// Bytes of own entries up to which pods are published: a quarter of what a member may publish is kept for the rest.
 const ROOM_FOR_PODS: usize = MAX_ORIGIN / 4 * 3;
 
@@ -52,6 +58,11 @@ pub(super) struct Stale {
 impl Stale {
     pub(super) fn everything() -> Self {
         Self { record: true, peers: true, members: true, overlay: true, ..Self::default() }
+    }
+
+    /// There is something to compute anew.
+    pub(super) fn is_any(&self) -> bool {
+        self.record || self.peers || self.overlay || self.waits_for_allocator()
     }
 
     /// Something is left that the allocator had no room for.
@@ -90,6 +101,7 @@ fn believed(mut record: PeerRecord) -> PeerRecord {
 impl Node {
     pub(super) fn gossip_events(&mut self, now: Instant) {
         while let Some(event) = self.gossip.poll_event() {
+            self.heed_event(now, &event);
             self.gossip_event(now, event);
         }
     }
@@ -97,7 +109,11 @@ impl Node {
     fn gossip_event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Changed { store: Ring::ID, origin } => drop(self.stale.rings.insert(origin)),
-            Event::Changed { store: Peers::ID | FreeSpace::ID, .. } => self.stale.peers(),
+            Event::Changed { store: Peers::ID, origin } => {
+                self.read_record(origin);
+                self.stale.peers();
+            }
+            Event::Changed { store: FreeSpace::ID, .. } => self.stale.members = true,
             Event::Changed { .. } => {}
             Event::Member { peer, state, reason, .. } => {
                 tracing::info!(%peer, ?state, reason, "member");
@@ -244,6 +260,16 @@ impl Node {
 
     /// Computes anew what has become stale, and hands it on.
     pub(super) fn refresh(&mut self, now: Instant) {
+        if now < self.refresh_at || !self.stale.is_any() {
+            return;
+        }
+        let begun = Instant::now();
+        self.refresh_all(now);
+        // Everything is computed from the whole mesh: in a large one that changes all the time, a few times a second.
+        self.refresh_at = now + (begun.elapsed() * REFRESH_REST).min(LONGEST_REFRESH_REST);
+    }
+
+    fn refresh_all(&mut self, now: Instant) {
         let stale = std::mem::take(&mut self.stale);
         if stale.record {
             self.publish_record(now);
@@ -280,6 +306,7 @@ impl Node {
         if let Err(error) = self.gossip.put::<Peers>(now, &(), &record) {
             tracing::error!(%error, "others do not learn of this node's record");
         }
+        self.read_record(self.parts.identity.peer_id());
     }
 
     pub(super) fn own_endpoints(&self) -> Vec<SocketAddr> {
@@ -289,8 +316,18 @@ impl Node {
         }
     }
 
-    pub(super) fn records(&self) -> BTreeMap<PeerId, PeerRecord> {
-        self.gossip.entries::<Peers>().map(|(origin, (), record)| (origin, believed(record))).collect()
+    /// What every member says of itself, as far as it is believed.
+    pub(super) fn records(&self) -> Arc<BTreeMap<PeerId, PeerRecord>> {
+        Arc::clone(&self.records)
+    }
+
+    /// Reads a member's record anew. Records are many and change rarely, so they are kept as read.
+    fn read_record(&mut self, origin: PeerId) {
+        let records = Arc::make_mut(&mut self.records);
+        match self.gossip.get::<Peers>(origin, &()) {
+            Some(record) => drop(records.insert(origin, believed(record))),
+            None => drop(records.remove(&origin)),
+        }
     }
 
     fn members_input(&self) -> Input {
@@ -298,24 +335,8 @@ impl Node {
         let alive: BTreeSet<PeerId> = alive.map(|member| member.id).collect();
         let keys = self.gossip.members().map(|member| (member.id, member.public_key)).collect();
         let free_hints = self.gossip.entries::<FreeSpace>().map(|(origin, (), free)| (origin, free.log2)).collect();
-        let ranges = self.records().into_iter().map(|(origin, record)| (origin, record.ranges)).collect();
+        let ranges = self.records.iter().map(|(origin, record)| (*origin, record.ranges)).collect();
         Input::Peers { alive, free_hints, keys, ranges }
-    }
-
-    /// Members without a link are dialled at the endpoints they tell.
-    fn discover(&mut self, now: Instant) {
-        if !self.parts.config.discovery {
-            return;
-        }
-        let ours = self.own_endpoints();
-        let mut wanted = BTreeMap::new();
-        for (peer, record) in self.records() {
-            if peer != self.parts.identity.peer_id() {
-                let usable = record.endpoints.into_iter().filter(|endpoint| !ours.contains(endpoint));
-                wanted.insert(peer, usable.collect());
-            }
-        }
-        self.dialer.discover(now, &wanted);
     }
 
     fn tunnel_peers(&self) -> Desired {

@@ -5,6 +5,7 @@
 //! holds) is computed anew from the whole and handed on; those who receive it find the differences.
 //!
 //! - [`links`]: control links come and go
+//! - [`neighbours`]: which of them this node wants, and which it takes
 //! - [`mesh`]: gossip and addresses become dial targets, tunnel peers and kernel state
 //! - [`host`]: the host under the overlay
 //! - [`clear`]: the clear path, and the probes through it
@@ -17,6 +18,7 @@ mod clear;
 mod host;
 mod links;
 mod mesh;
+mod neighbours;
 mod own;
 mod twins;
 mod views;
@@ -31,7 +33,7 @@ use meshwork_identity::{Identity, Secrets};
 use meshwork_state::StateError;
 use meshwork_sys::netlink::Netlink;
 use meshwork_tunnel::Tunnel;
-use meshwork_wire::record::{PodKey, PodRecord};
+use meshwork_wire::record::{PeerRecord, PodKey, PodRecord};
 use meshwork_wire::{Incarnation, PeerId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep_until;
@@ -98,6 +100,9 @@ pub struct Node {
     peer_of_link: BTreeMap<LinkId, PeerId>,
     newcomers: twins::Newcomers,
     later_run: twins::LaterRun,
+    choice: neighbours::Choice,
+    /// What members say of themselves.
+    records: Arc<BTreeMap<PeerId, PeerRecord>>,
     own: Vec<std::net::IpAddr>,
     /// Whether others may reach the host there.
     exposed: bool,
@@ -113,8 +118,12 @@ pub struct Node {
     lost: Option<Lost>,
     clear: clear::ClearPath,
     chronicle: chronicle::Chronicle,
+    /// Nothing is computed anew before.
+    refresh_at: Instant,
     host: host::HostReader,
     dropped_frames: u64,
+    /// Callers that were sent elsewhere.
+    sent_elsewhere: u64,
     misbehaved_frames: u64,
 }
 
@@ -250,6 +259,8 @@ impl Node {
             peer_of_link: BTreeMap::new(),
             newcomers: twins::Newcomers::default(),
             later_run: twins::LaterRun::default(),
+            choice: neighbours::Choice::new(parts.identity.peer_id(), now),
+            records: Arc::default(),
             confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),
             exposed: parts.allocator.exposed(),
@@ -257,8 +268,10 @@ impl Node {
             outranked: None,
             untold: BTreeMap::new(),
             lost: None,
+            refresh_at: now,
             host,
             dropped_frames: 0,
+            sent_elsewhere: 0,
             misbehaved_frames: 0,
             parts,
         };
@@ -284,6 +297,7 @@ impl Node {
             self.lost = Some(Lost::Tunnel(failure.to_owned()));
         }
         self.gossip_events(now);
+        self.choose_links(now);
         self.refresh(now);
         self.dial_due(now);
         self.transmit();
@@ -297,7 +311,9 @@ impl Node {
             self.clear.poll_timeout(now),
             self.newcomers.timeout(now),
             self.later_run.timeout(),
+            Some(self.choice.poll_timeout()),
             self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE),
+            (self.stale.is_any() && self.refresh_at > now).then_some(self.refresh_at),
             self.host.timeout(),
             Some(self.chronicle.poll_timeout()),
             Some(now + LONGEST_SLEEP),

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use meshwork_api::event::Happening;
+use meshwork_gossip::{Member, MemberState};
 use meshwork_identity::Signature;
 use meshwork_wire::{Incarnation, PeerId, frame};
 use serde::{Deserialize, Serialize};
@@ -113,7 +114,15 @@ impl Newcomers {
 }
 
 impl Node {
-    /// Asks the process that has the link whether it lives.
+    /// Whether a peer without a link here is known to live as another run than the one that calls. Its neighbours carry
+    /// the question on.
+    pub(super) fn lives_elsewhere(&self, newcomer: &LinkSender) -> bool {
+        let known = self.gossip.member(newcomer.peer);
+        let other = |member: &Member| member.incarnation.0 > 0 && member.incarnation != newcomer.run.incarnation;
+        known.is_some_and(|member| member.state == MemberState::Alive && other(&member))
+    }
+
+    /// Asks the process that has the link, or other links, whether it lives.
     pub(super) fn ask_elder(&mut self, now: Instant, newcomer: LinkSender, elder_trip: Duration) {
         let (peer, tag) = (newcomer.peer, newcomer.tag);
         let until = now + PATIENCE.max(elder_trip * PATIENCE_TRIPS);
@@ -142,7 +151,7 @@ impl Node {
                 let answer = TwinMessage::Answer { tag, run: run.number, signature };
                 self.gossip.send(now, from, TWIN_TOPIC, frame::encode(&answer));
             }
-            Ok(TwinMessage::Answer { tag, run, signature }) => self.elder_answered(from, tag, run, signature),
+            Ok(TwinMessage::Answer { tag, run, signature }) => self.elder_answered(now, from, tag, run, signature),
             Err(error) => {
                 self.misbehaved_frames += 1;
                 tracing::warn!(%from, %error, "ignored a message about identities");
@@ -150,20 +159,33 @@ impl Node {
         }
     }
 
-    fn elder_answered(&mut self, peer: PeerId, tag: Tag, run: u64, signature: Signature) {
-        let Some(elder) = self.links.get(&peer).filter(|elder| elder.sender.run.number == run) else { return };
-        let evidence = Evidence { run, address: elder.sender.address, signature };
-        let waits = self.newcomers.0.get(&peer).is_some_and(|newcomer| newcomer.link.tag == tag);
-        if !waits || !evidence.holds(elder.sender.key, &tag) {
+    fn elder_answered(&mut self, now: Instant, peer: PeerId, tag: Tag, run: u64, signature: Signature) {
+        let Some(newcomer) = self.newcomers.0.get(&peer).filter(|newcomer| newcomer.link.tag == tag) else { return };
+        let key = newcomer.link.key;
+        let address = match self.links.get(&peer) {
+            Some(elder) if elder.sender.run.number != run => return,
+            Some(elder) => elder.sender.address,
+            None => self.told_address(peer).unwrap_or(newcomer.link.address),
+        };
+        let evidence = Evidence { run, address, signature };
+        if !evidence.holds(key, &tag) {
             return;
         }
-        if let Some(newcomer) = self.newcomers.take(peer) {
-            let (address, elder) = (newcomer.address, evidence.address);
-            tracing::warn!(%peer, %address, %elder, "refused a second process of one identity; the first one lives");
-            let reason = format!("{address}: the process of this identity at {elder} began earlier and lives");
-            self.record_of(peer, Happening::CopyRefused { peer, address }, &reason);
-            newcomer.refuse(&evidence);
+        let Some(newcomer) = self.newcomers.take(peer) else { return };
+        // The question went round to the newcomer itself: no other process answers for it.
+        if newcomer.run.number == run {
+            self.establish(now, newcomer);
+            return;
         }
+        let (address, elder) = (newcomer.address, evidence.address);
+        tracing::warn!(%peer, %address, %elder, "refused a second process of one identity; the first one lives");
+        let reason = format!("{address}: the process of this identity at {elder} began earlier and lives");
+        self.record_of(peer, Happening::CopyRefused { peer, address }, &reason);
+        newcomer.refuse(&evidence);
+    }
+
+    fn told_address(&self, peer: PeerId) -> Option<SocketAddr> {
+        self.records.get(&peer).and_then(|record| record.endpoints.first().copied())
     }
 
     /// A process that began later than this one holds its identity, and was told to end.

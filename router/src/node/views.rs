@@ -164,7 +164,7 @@ impl Node {
         }
         let records = self.records();
         for path in self.parts.tunnel.paths().iter().filter(|path| path.state == PathState::Handshaking) {
-            if self.gossip.members().any(|member| member.id == path.peer && member.state == MemberState::Alive) {
+            if self.gossip.member(path.peer).is_some_and(|member| member.state == MemberState::Alive) {
                 reasons.push(format!("no path to {}: {}", self.nickname(&records, path.peer), path.reason));
             }
         }
@@ -205,6 +205,7 @@ impl Node {
             ("queue_full", gossip.queue_full + self.dropped_frames + self.parts.control_queue.dropped()),
             ("wrong_source", self.parts.kernel.health().pod_wrong_source),
             ("clear_refused", self.parts.kernel.health().clear_refused),
+            ("sent_elsewhere", self.sent_elsewhere),
             ("hidden", self.parts.kernel.health().hidden),
         ];
         for (reason, count) in more {
@@ -256,6 +257,9 @@ impl Node {
             direction: direction_model(link.sender.direction),
             state: ConnectionState::Established,
             reason: match (&link.sender.direction, &link.sender.target) {
+                (Direction::Inbound, _) if link.sender.caller.named => {
+                    "dialled by the peer, which was told to".to_owned()
+                }
                 (Direction::Inbound, _) => "dialled by the peer".to_owned(),
                 (Direction::Outbound, Some(TargetKey::Named(target))) => format!("configured as {target}"),
                 (Direction::Outbound, _) => "discovered by gossip".to_owned(),
@@ -289,6 +293,7 @@ impl Node {
             TargetState::Linked(_) => return None,
             TargetState::Dialling => (ConnectionState::Connecting, None),
             TargetState::Waiting(at) => (ConnectionState::Retrying, Some(age(at, now))),
+            TargetState::Elsewhere(at) => (ConnectionState::Redirected, Some(age(at, now))),
             TargetState::Ourselves => (ConnectionState::Failed, None),
         };
         let reason = match state {

@@ -13,6 +13,9 @@ use crate::events::parts::gained;
 use crate::kernel::driver::KernelNews;
 use crate::node::Node;
 
+/// How long a look rests at least, as a multiple of what it took: in a mesh of thousands it would cost more than all else.
+const LOOK_REST: u32 = 999;
+
 /// Reasons that one event lists; `status` has them all.
 const MOST_REASONS: usize = 8;
 
@@ -31,10 +34,11 @@ impl Node {
             self.tell_ring();
         }
         if now >= self.chronicle.look_at {
-            self.chronicle.look_at = now + LOOK_INTERVAL;
+            let begun = Instant::now();
             self.tell_kernel_news();
             self.tell_paths();
             self.tell_health();
+            self.chronicle.look_at = now + LOOK_INTERVAL.max(begun.elapsed() * LOOK_REST);
         }
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use meshwork_api::event::{Event, Happening, PodChange};
 use meshwork_api::model::{IpamState, Lease, Path};
 use meshwork_wire::PeerId;
-use meshwork_wire::record::{Peers, PodKey};
+use meshwork_wire::record::PodKey;
 
 use super::Node;
 use crate::events::parts::Ownership;
@@ -148,7 +148,7 @@ impl Node {
 
     /// A member as `meshctl peers` names it; its nickname comes a moment after its first link.
     pub(super) fn name_of(&self, peer: PeerId) -> String {
-        let nickname = self.gossip.get::<Peers>(peer, &()).map(|record| record.nickname);
+        let nickname = self.records.get(&peer).map(|record| &record.nickname);
         match nickname.filter(|nickname| !nickname.is_empty()) {
             Some(nickname) => format!("{}({nickname})", peer.short()),
             None => peer.short(),
