@@ -288,8 +288,8 @@ struct Worker {
     settings: BTreeSet<i32>,
     looked: Instant,
     counted: Instant,
-    /// The desired state is not settled yet, and rests until then.
-    resting: Option<Instant>,
+    /// Replaces the desired state once it has rested.
+    resting: Option<Arc<Overlay>>,
     rests_until: Instant,
 }
 
@@ -304,7 +304,10 @@ impl Worker {
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
             let rest = RECONCILE_INTERVAL.saturating_sub(self.looked.elapsed());
-            let rest = self.resting.map_or(rest, |until| rest.min(until.saturating_duration_since(Instant::now())));
+            let rest = match self.resting {
+                Some(_) => rest.min(self.rests_until.saturating_duration_since(Instant::now())),
+                None => rest,
+            };
             match requests.recv_timeout(rest) {
                 Ok(first) => {
                     let all = std::iter::once(first).chain(requests.try_iter()).take(TOGETHER);
@@ -315,8 +318,10 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if self.resting.is_some_and(|until| Instant::now() >= until) {
-                let outcome = self.settle();
+            if Instant::now() >= self.rests_until
+                && let Some(rested) = self.resting.take()
+            {
+                let outcome = self.settle(rested);
                 self.remember(outcome.as_ref());
             }
             if self.looked.elapsed() >= RECONCILE_INTERVAL {
@@ -352,35 +357,28 @@ impl Worker {
     /// Takes requests in their order, settles once, and answers those who wait.
     fn carry_out(&mut self, requests: Vec<Request>) -> ControlFlow<()> {
         self.handle_changes(&requests);
-        let (mut waiting, mut asked) = (Vec::new(), false);
+        let (mut waiting, mut latest) = (Vec::new(), None);
         for request in requests {
             match request {
-                Request::Apply(overlay) => {
-                    self.desired = Some(overlay);
-                    asked = true;
-                }
+                Request::Apply(overlay) => latest = Some(overlay),
                 Request::Put { overlay, reply } => {
-                    self.desired = Some(overlay);
+                    latest = Some(overlay);
                     waiting.push((None, reply));
-                    asked = true;
                 }
                 Request::RoutePod { link, overlay, reply } => {
-                    self.desired = Some(overlay);
+                    latest = Some(overlay);
                     waiting.push((Some(link), reply));
-                    asked = true;
                 }
                 Request::Changed(_) => {}
                 Request::Stop => return ControlFlow::Break(()),
             }
         }
-        if asked && waiting.is_empty() && Instant::now() < self.rests_until {
-            self.resting = Some(self.rests_until);
+        let Some(latest) = latest else { return ControlFlow::Continue(()) };
+        if waiting.is_empty() && Instant::now() < self.rests_until {
+            self.resting = Some(latest);
             return ControlFlow::Continue(());
         }
-        if !asked {
-            return ControlFlow::Continue(());
-        }
-        let mut outcome = self.settle();
+        let mut outcome = self.settle(latest);
         self.remember(outcome.as_ref());
         for (link, reply) in waiting {
             let answer = match outcome {
@@ -411,11 +409,11 @@ impl Worker {
         }
     }
 
-    /// Settles the desired state, and lets the next one rest.
-    fn settle(&mut self) -> meshwork_sys::Result<Settled> {
+    /// Settles a new desired state, and lets the next one rest.
+    fn settle(&mut self, desired: Arc<Overlay>) -> meshwork_sys::Result<Settled> {
         let begun = Instant::now();
+        (self.desired, self.resting) = (Some(desired), None);
         let outcome = self.try_settle();
-        self.resting = None;
         self.rests_until = Instant::now() + (begun.elapsed() * SETTLE_REST).min(LONGEST_SETTLE_REST);
         outcome
     }
@@ -466,12 +464,9 @@ impl Worker {
             self.counted = self.looked;
             self.read_counters();
         }
-        // What rests is not in place yet, which is nobody else's doing.
-        let rested = self.resting.is_some();
-        let outcome = self.settle();
+        let outcome = self.try_settle();
         self.remember(outcome.as_ref());
         if let Ok(Settled { mended, .. }) = outcome
-            && !rested
             && !mended.is_empty()
         {
             let objects = mended.into_names();
