@@ -12,10 +12,11 @@ use meshwork_wire::{Incarnation, PeerId, frame};
 
 use crate::clock::RunningClock;
 use crate::event::{Counters, Event, Member, Misbehaved, Transmit};
-use crate::frames::{Frame, Hello, Manifest, Name, Stamp};
+use crate::frames::{Frame, Hello, Name, Stamp};
 use crate::limits::MAX_FRAME;
 use crate::link::{Link, Mask};
 use crate::membership::{Known, Members, SELF, Standing};
+use crate::own::Signed;
 use crate::pull::{Pull, Want};
 use crate::replica::{Pool, Replica, empty_stamp};
 use crate::routing::Routes;
@@ -54,9 +55,10 @@ pub struct Gossip {
     pub(crate) beat: Instant,
     /// The earliest timer, or a moment before it.
     pub(crate) due: Option<Instant>,
-    /// The latest own state known elsewhere that outranked ours.
+    pub(crate) signed_states: Signed,
+    /// The latest own state known elsewhere that we did not sign.
     pub(crate) outranked: Option<Stamp>,
-    /// The latest own state that outranked ours, with its entries.
+    /// The latest of them that is here.
     pub(crate) former: Option<Arc<Replica>>,
     events: VecDeque<Event>,
     changed: BTreeSet<(StoreId, PeerId)>,
@@ -88,7 +90,6 @@ impl Gossip {
             signed: None,
             links: BTreeMap::new(),
             places: Mask::default(),
-
             wants: BTreeMap::new(),
             pulls: BTreeMap::new(),
             stirred: false,
@@ -100,6 +101,7 @@ impl Gossip {
             clock: RunningClock::new(now),
             beat: now,
             due: None,
+            signed_states: Signed::default(),
             outranked: None,
             former: None,
             events: VecDeque::new(),
@@ -124,27 +126,6 @@ impl Gossip {
     #[must_use]
     pub fn incarnation(&self) -> Incarnation {
         self.own_replica().incarnation()
-    }
-
-    /// Goes on as a later run, with all own entries: the answer to [`Event::Outranked`]. A lower one changes nothing.
-    pub fn advance(&mut self, now: Instant, incarnation: Incarnation) {
-        self.observe(now);
-        if incarnation <= self.incarnation() {
-            return;
-        }
-        self.unsigned.clear();
-        self.unsigned_size = 0;
-        self.sign_at = None;
-        self.publish(Stamp { incarnation, sequence: 1, root: self.members.draft.root() });
-        self.settle(now);
-    }
-
-    /// Signs the draft, whose root the stamp has.
-    pub(crate) fn publish(&mut self, stamp: Stamp) {
-        let replica = Replica::new(Manifest::sign(&self.identity, stamp), self.members.draft.clone());
-        let replica = self.pool.keep(replica);
-        self.members.install(SELF, replica);
-        self.tell_all(SELF, Mask::default());
     }
 
     /// Takes a frame that came over the link to `from`.
@@ -184,8 +165,12 @@ impl Gossip {
         if let Some(key) = self.members.public_key(from) {
             self.learn(now, from, key, hello.incarnation);
         }
+        if let Some(link) = self.links.get_mut(&from) {
+            link.greeted = true;
+            self.stirred = true;
+        }
         match &hello.echo {
-            Some(manifest) => self.on_own_manifest(manifest),
+            Some(manifest) => self.on_own_manifest(from, manifest),
             None => Ok(()),
         }
     }

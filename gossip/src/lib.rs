@@ -30,6 +30,7 @@ mod liveness;
 mod membership;
 mod message;
 pub mod neighbours;
+mod own;
 mod pull;
 mod pulse;
 mod reach;

@@ -21,6 +21,10 @@ pub const MAX_ORIGIN: usize = 64 * 1024;
 /// What an entry counts besides its key and value, so that a great many empty ones are bounded as well.
 pub const ENTRY_OVERHEAD: usize = 16;
 
+/// Own states that a run remembers to have signed, to tell them from those of another process: an hour of changes that
+/// come one a second, in 64 KB.
+pub(crate) const MOST_SIGNED: usize = 4096;
+
 /// Most origins held.
 pub const MAX_MEMBERS: usize = 8192;
 

@@ -55,6 +55,8 @@ impl Mask {
 pub(crate) struct Link {
     /// Its place.
     pub(crate) bit: Mask,
+    /// The neighbour said what it holds of this node.
+    pub(crate) greeted: bool,
     pub(crate) queue: Queue,
     pub(crate) pulse: Pulse,
     pub(crate) rtt: Rtt,
@@ -94,6 +96,7 @@ impl Link {
     pub(crate) fn new(now: Instant, bit: Mask, next_heartbeat: Instant) -> Self {
         Self {
             bit,
+            greeted: false,
             queue: Queue::default(),
             pulse: Pulse::new(now, next_heartbeat),
             rtt: Rtt::default(),

@@ -215,6 +215,9 @@ impl Gossip {
     pub(crate) fn on_request(&mut self, from: PeerId, origins: &[PeerId]) {
         let (mut batch, mut size) = (Vec::new(), 0);
         for origin in origins.iter().take(PULLS_PER_REQUEST) {
+            if *origin == self.id && !self.tells_own(from) {
+                continue;
+            }
             let Some(replica) = self.members.of(*origin).map(Arc::clone) else { continue };
             for part in parts(&replica) {
                 if size + part.bytes.len() > MAX_BATCH && !batch.is_empty() {
@@ -280,24 +283,13 @@ impl Gossip {
             Unfit::Root => Misbehaved::Altered(origin),
         })?;
         if origin == self.id {
-            self.on_own_manifest(&replica.manifest)?;
+            self.on_own_manifest(from, &replica.manifest)?;
             self.hold_former(replica);
         } else {
             self.counters.snapshots += 1;
             self.install(now, from, origin, replica, Mask::default());
         }
         Ok(())
-    }
-
-    /// Keeps what a former or a second self published, as far as it is later than ours.
-    fn hold_former(&mut self, replica: Arc<Replica>) {
-        let known = self.former.as_ref().map_or_else(|| self.own_replica().stamp(), |former| former.stamp());
-        if replica.stamp() > known {
-            let incarnation = replica.incarnation();
-            self.satisfied(self.id, replica.mark());
-            self.former = Some(replica);
-            self.emit(Event::Recovered { incarnation });
-        }
     }
 }
 

@@ -8,7 +8,7 @@ use meshwork_wire::{PeerId, frame};
 use serde_bytes::ByteBuf;
 
 use crate::block::{Block, Unfit};
-use crate::event::{Event, Misbehaved};
+use crate::event::Misbehaved;
 use crate::frames::{Delta, Manifest, Stamp, Summary};
 use crate::gossip::Gossip;
 use crate::limits::MAX_FRAME;
@@ -16,7 +16,7 @@ use crate::link::Mask;
 use crate::replica::Replica;
 
 /// What a state is taken to weigh whose size nobody told.
-const USUAL_SIZE: u32 = 2048;
+pub(crate) const USUAL_SIZE: u32 = 2048;
 
 impl Gossip {
     /// Applies changes, each by itself. The first that is refused is reported.
@@ -35,7 +35,7 @@ impl Gossip {
         let manifest: Manifest = frame::decode_first(bytes)?;
         let (origin, stamp) = (manifest.origin.peer_id(), manifest.stamp);
         if origin == self.id {
-            return self.on_own_manifest(&manifest);
+            return self.on_own_manifest(from, &manifest);
         }
         let summary = Summary { origin, mark: stamp.mark(), size: USUAL_SIZE };
         if self.members.of(origin).is_some_and(|held| held.stamp() >= stamp) {
@@ -114,25 +114,4 @@ impl Gossip {
         self.tell_all(number, informed);
         number
     }
-
-    /// Someone holds this of us. A later state than ours, signed by us, was made by a former or a second self.
-    pub(crate) fn on_own_manifest(&mut self, manifest: &Manifest) -> Result<(), Misbehaved> {
-        let ours = self.own_replica().stamp();
-        if manifest.stamp <= ours && !is_twin(manifest.stamp, ours) {
-            return Ok(());
-        }
-        if manifest.origin != self.identity.public_key() || !manifest.is_valid() {
-            return Err(Misbehaved::Forged(self.id));
-        }
-        if self.outranked.is_none_or(|known| known < manifest.stamp) {
-            self.outranked = Some(manifest.stamp);
-            self.emit(Event::Outranked { incarnation: manifest.stamp.incarnation });
-        }
-        Ok(())
-    }
-}
-
-/// Two states under one number: both were signed by us, so there are two of us.
-fn is_twin(theirs: Stamp, ours: Stamp) -> bool {
-    (theirs.incarnation, theirs.sequence) == (ours.incarnation, ours.sequence) && theirs.root != ours.root
 }

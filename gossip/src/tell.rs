@@ -13,6 +13,7 @@ use crate::frames::{Frame, Summary};
 use crate::gossip::Gossip;
 use crate::limits::{ANNOUNCE_PAUSE, MAX_BATCH};
 use crate::link::{Link, Mask};
+use crate::membership::SELF;
 use crate::replica::peers_in;
 
 /// Summaries in one frame: about 40 bytes each.
@@ -64,9 +65,14 @@ impl Gossip {
 
     /// Pushes what can be pushed, and leaves the rest to be announced.
     fn tell_link(&mut self, now: Instant, to: PeerId) {
+        let tells_own = self.tells_own(to);
         let Some(link) = self.links.get_mut(&to) else { return };
         let (mut changes, mut pushed) = (Vec::new(), 0);
         for number in std::mem::take(&mut link.tell) {
+            if number == SELF && !tells_own {
+                link.tell.push(number);
+                continue;
+            }
             let Some(known) = self.members.get_mut(number) else { continue };
             match self.fresh.get(&number).filter(|_| pushed < MAX_BATCH && link.load.is_light(now)) {
                 Some(delta) => {
@@ -98,6 +104,7 @@ impl Gossip {
 
     /// Announces what the neighbour did not come to know meanwhile, or puts that off when it was done a moment ago.
     fn announce(&mut self, now: Instant, to: PeerId) {
+        let tells_own = self.tells_own(to);
         let Some(link) = self.links.get_mut(&to) else { return };
         let Some(due) = link.announces_at(now) else { return };
         if now < due {
@@ -110,7 +117,8 @@ impl Gossip {
             known.pending = known.pending.without(bit);
             let lacks = !known.informed.has(bit);
             known.informed = known.informed.with(bit);
-            known.replica.as_ref().filter(|_| lacks).map(|replica| replica.summary(known.id))
+            let may = lacks && (number != SELF || tells_own);
+            known.replica.as_ref().filter(|_| may).map(|replica| replica.summary(known.id))
         };
         let summaries: Vec<Summary> = numbers.into_iter().filter_map(summary).collect();
         for batch in summaries.chunks(ANNOUNCE_MOST) {
@@ -128,6 +136,9 @@ impl Gossip {
     /// Notes what a neighbour holds of an origin. What is newer there is pulled; what is newer here it is told,
     /// `again` even if it was told.
     pub(crate) fn compare(&mut self, from: PeerId, summary: &Summary, again: bool) {
+        if summary.origin == self.id {
+            return self.compare_own(from, summary, again);
+        }
         let Some(bit) = self.links.get(&from).map(|link| link.bit) else { return };
         let number = self.members.find(summary.origin);
         let known = number.and_then(|number| self.members.get_mut(number));
