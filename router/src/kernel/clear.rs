@@ -113,6 +113,13 @@ impl ClearPeer {
 }
 
 impl Clear {
+    /// Whether something no longer goes in clear that did, or goes another way.
+    pub(super) fn takes_from(&self, before: &Self) -> bool {
+        let peer = |(id, peer): (&PeerId, &ClearPeer)| peer.proven && self.peers.get(id) != Some(peer);
+        let left = |(mac, left): (&[u8; 6], &Inherited)| self.inherited.get(mac) != Some(left);
+        before.peers.iter().any(peer) || before.inherited.iter().any(left) || !before.pairs.is_subset(&self.pairs)
+    }
+
     /// Whether a gateway is that of a peer which an earlier run left.
     pub(super) fn inherits(&self, gateway: IpAddr) -> bool {
         self.inherited.iter().any(|(mac, left)| ClearPeer::inherited(*mac, *left).is_behind(gateway))

@@ -15,6 +15,7 @@ use meshwork_wire::PeerId;
 use super::clear::{Clear, ClearLinks, ClearPeer};
 use super::nexthop_ids::{self, PeerNexthops};
 use super::{ROUTE_PROTOCOL, host_prefix};
+use crate::clear::mac_of;
 
 /// The worst metric: any other route to the same prefix comes first.
 const WORST_METRIC: u32 = u32::MAX;
@@ -140,6 +141,24 @@ impl Overlay {
         peers.filter(|(_, peer)| goes(peer)).map(|(id, peer)| (*id, peer.remote)).collect()
     }
 
+    /// Ethernet addresses of peers that are not known yet and to which packets still go in clear as an earlier run left it,
+    /// and where to.
+    pub(super) fn left_in_clear(&self, devices: ClearLinks) -> BTreeMap<[u8; 6], IpAddr> {
+        let known: BTreeSet<[u8; 6]> = self.peers.keys().map(|peer| mac_of(*peer)).collect();
+        let left = self.clear.iter().flat_map(|clear| &clear.inherited);
+        left.filter(|(mac, left)| !known.contains(*mac) && devices.towards(left.remote).is_some())
+            .map(|(mac, left)| (*mac, left.remote))
+            .collect()
+    }
+
+    /// Whether packets go in clear in `before` that are sealed now, or go another way.
+    pub(super) fn takes_clear_from(&self, before: &Self) -> bool {
+        match (&self.clear, &before.clear) {
+            (Some(clear), Some(before)) => clear.takes_from(before),
+            (clear, before) => clear.is_none() && before.is_some(),
+        }
+    }
+
     fn pod_route(&self, address: IpAddr, index: u32) -> Route {
         let prefix = host_prefix(address);
         Route { output: Some(index), source: self.own(prefix), ..unicast(prefix) }
@@ -248,6 +267,12 @@ mod tests {
         let in_clear = |clear, devices| Overlay { clear, ..overlay() }.in_clear(devices);
         assert_eq!(in_clear(Some(clear(true)), devices), BTreeMap::from([(PEER, [192, 0, 2, 1].into())]));
         assert!(in_clear(Some(clear(false)), devices).is_empty());
+        let takes = |now: Option<Clear>, before| {
+            let (now, before) = (Overlay { clear: now, ..overlay() }, Overlay { clear: before, ..overlay() });
+            now.takes_clear_from(&before)
+        };
+        assert!(takes(Some(clear(false)), Some(clear(true))) && takes(None, Some(clear(true))));
+        assert!(!takes(Some(clear(true)), Some(clear(false))) && !takes(Some(clear(true)), None) && !takes(None, None));
         assert!(in_clear(Some(clear(true)), ClearLinks::default()).is_empty());
         let gateways: Vec<_> = proven.nexthops.values().filter_map(|nexthop| nexthop.gateway).collect();
         assert_eq!(gateways, ["10.40.0.0", "fe80::ff:fe00:1"].map(|text| text.parse::<IpAddr>().expect("an address")));

@@ -107,6 +107,8 @@ pub struct KernelHealth {
     pub clear_links: ClearLinks,
     /// Peers that packets go to in clear, and to which address.
     pub in_clear: BTreeMap<PeerId, IpAddr>,
+    /// The same as an earlier run left it, by Ethernet address, for peers that are not known yet.
+    pub left_in_clear: BTreeMap<[u8; 6], IpAddr>,
     /// What the devices carried.
     pub clear_traffic: Traffic,
 }
@@ -374,7 +376,7 @@ impl Worker {
             }
         }
         let Some(latest) = latest else { return ControlFlow::Continue(()) };
-        if waiting.is_empty() && Instant::now() < self.rests_until {
+        if waiting.is_empty() && Instant::now() < self.rests_until && !self.is_urgent(&latest) {
             self.resting = Some(latest);
             return ControlFlow::Continue(());
         }
@@ -409,6 +411,11 @@ impl Worker {
         }
     }
 
+    /// The other side may refuse already what no longer goes in clear.
+    fn is_urgent(&self, latest: &Overlay) -> bool {
+        self.desired.as_ref().is_none_or(|before| latest.takes_clear_from(before))
+    }
+
     /// Settles a new desired state, and lets the next one rest.
     fn settle(&mut self, desired: Arc<Overlay>) -> meshwork_sys::Result<Settled> {
         let begun = Instant::now();
@@ -435,6 +442,7 @@ impl Worker {
         self.settings.clear();
         let mut health = self.health();
         health.in_clear = overlay.in_clear(reconciled.clear);
+        health.left_in_clear = overlay.left_in_clear(reconciled.clear);
         (health.clear_links, health.clear_traffic) = (reconciled.clear, reconciled.clear_traffic);
         drop(health);
         let Reconciled { mut mended, refused, .. } = reconciled;

@@ -18,6 +18,7 @@ use meshwork_wire::PeerId;
 use meshwork_wire::record::{Encryption, PeerRecord};
 
 use super::Node;
+use crate::clear::mac_of;
 use crate::control::dialer::{TargetKey, TargetState, TargetStatus};
 use crate::control::{Direction, RefusedCaller};
 use crate::kernel::driver::KernelHealth;
@@ -317,8 +318,9 @@ impl Node {
     /// `GET /v1/paths`
     pub fn paths(&self) -> Paths {
         let records = self.records();
-        let KernelHealth { in_clear, clear_traffic: carried, .. } = self.parts.kernel.health();
-        let path = |status: PathStatus| self.path(&records, in_clear.get(&status.peer).copied(), status);
+        let KernelHealth { in_clear, left_in_clear: left, clear_traffic: carried, .. } = self.parts.kernel.health();
+        let clear = |peer: PeerId| in_clear.get(&peer).or_else(|| left.get(&mac_of(peer))).copied();
+        let path = |status: PathStatus| self.path(&records, clear(status.peer), status);
         let paths = self.parts.tunnel.paths().into_iter().map(path);
         let clear = ClearTraffic { sent_bytes: carried.sent_bytes, received_bytes: carried.received_bytes };
         Paths { api: API_VERSION, paths: paths.collect(), clear }
