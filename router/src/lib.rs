@@ -9,6 +9,7 @@
 //! - [`events`]: what happened lately, for those who ask and watch
 //! - [`node`]: the actor that ties them together
 //! - [`api`]: control socket, metrics, health
+//! - `moderation`: how much of a core it may take to follow a mesh that changes
 //! - [`daemon`]: start and end of the process; [`log`]: what it says meanwhile
 
 pub mod addresses;
@@ -20,6 +21,7 @@ pub mod daemon;
 pub mod events;
 pub mod kernel;
 pub mod log;
+mod moderation;
 pub mod node;
 mod random;
 pub mod sandboxes;

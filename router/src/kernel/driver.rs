@@ -31,16 +31,10 @@ use super::mended::Mended;
 use super::reconcile::{Reconciled, RefusedRoute};
 use super::transactions::Transactions;
 use super::{guard, is_pod_link, reconcile};
+use crate::moderation::Moderation;
 
 /// How often routes and nexthops are compared unasked: three dumps, well under a millisecond.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
-
-/// How long a state that nobody waits for may rest after one was settled, as a multiple of what that took: a twentieth of
-/// a core is the most that a large mesh which changes all the time may use.
-const SETTLE_REST: u32 = 19;
-
-/// It does not rest longer.
-const LONGEST_SETTLE_REST: Duration = Duration::from_millis(500);
 
 /// Most requests settled at once: more would keep the first of them waiting for the links of all.
 const TOGETHER: usize = 64;
@@ -292,22 +286,22 @@ struct Worker {
     counted: Instant,
     /// Replaces the desired state once it has rested.
     resting: Option<Arc<Overlay>>,
-    rests_until: Instant,
+    moderation: Moderation,
 }
 
 impl Worker {
     fn new(netlink: Netlink, health: Arc<Mutex<KernelHealth>>, news: News) -> Self {
         let (looked, counted) = (Instant::now(), Instant::now());
         let (guard, transactions, settings) = (String::new(), Transactions::default(), BTreeSet::new());
-        let (desired, resting, rests_until) = (None, None, looked);
-        Self { netlink, health, news, desired, guard, transactions, settings, looked, counted, resting, rests_until }
+        let (desired, resting, moderation) = (None, None, Moderation::new(looked));
+        Self { netlink, health, news, desired, guard, transactions, settings, looked, counted, resting, moderation }
     }
 
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
             let rest = RECONCILE_INTERVAL.saturating_sub(self.looked.elapsed());
             let rest = match self.resting {
-                Some(_) => rest.min(self.rests_until.saturating_duration_since(Instant::now())),
+                Some(_) => rest.min(self.moderation.rests_until().saturating_duration_since(Instant::now())),
                 None => rest,
             };
             match requests.recv_timeout(rest) {
@@ -320,7 +314,7 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if Instant::now() >= self.rests_until
+            if Instant::now() >= self.moderation.rests_until()
                 && let Some(rested) = self.resting.take()
             {
                 let outcome = self.settle(rested);
@@ -376,7 +370,7 @@ impl Worker {
             }
         }
         let Some(latest) = latest else { return ControlFlow::Continue(()) };
-        if waiting.is_empty() && Instant::now() < self.rests_until && !self.is_urgent(&latest) {
+        if waiting.is_empty() && Instant::now() < self.moderation.rests_until() && !self.is_urgent(&latest) {
             self.resting = Some(latest);
             return ControlFlow::Continue(());
         }
@@ -421,7 +415,7 @@ impl Worker {
         let begun = Instant::now();
         (self.desired, self.resting) = (Some(desired), None);
         let outcome = self.try_settle();
-        self.rests_until = Instant::now() + (begun.elapsed() * SETTLE_REST).min(LONGEST_SETTLE_REST);
+        self.moderation.worked(begun, Instant::now());
         outcome
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnet::IpNet;
 use meshwork_api::event::Happening;
@@ -28,12 +28,6 @@ const EAGER_MEMBERS: usize = 32;
 
 /// Endpoints of one member that are tried: more than the networks a host is usually in, in both families.
 const MOST_ENDPOINTS: usize = 16;
-
-/// How long computing anew rests, as a multiple of what it took: a twentieth of a core is the most that it may use.
-const REFRESH_REST: u32 = 19;
-
-/// It does not rest longer.
-const LONGEST_REFRESH_REST: Duration = Duration::from_millis(500);
 
 /// Bytes of own entries up to which pods are published: a quarter of what a member may publish is kept for the rest.
 const ROOM_FOR_PODS: usize = MAX_ORIGIN / 4 * 3;
@@ -260,13 +254,12 @@ impl Node {
 
     /// Computes anew what has become stale, and hands it on.
     pub(super) fn refresh(&mut self, now: Instant) {
-        if now < self.refresh_at || !self.stale.is_any() {
+        if now < self.moderation.rests_until() || !self.stale.is_any() {
             return;
         }
         let begun = Instant::now();
         self.refresh_all(now);
-        // Everything is computed from the whole mesh: in a large one that changes all the time, a few times a second.
-        self.refresh_at = now + (begun.elapsed() * REFRESH_REST).min(LONGEST_REFRESH_REST);
+        self.moderation.worked(begun, Instant::now());
     }
 
     fn refresh_all(&mut self, now: Instant) {

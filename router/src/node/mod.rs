@@ -44,6 +44,7 @@ use crate::control::dialer::Dialer;
 use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, LinkId, Run};
 use crate::kernel::driver::KernelDriver;
 use crate::kernel::underlay::Underlay;
+use crate::moderation::Moderation;
 
 pub use chronicle::EventClock;
 pub use own::lease_own_address;
@@ -118,8 +119,8 @@ pub struct Node {
     lost: Option<Lost>,
     clear: clear::ClearPath,
     chronicle: chronicle::Chronicle,
-    /// Nothing is computed anew before.
-    refresh_at: Instant,
+    /// Of computing anew what follows from the whole mesh.
+    moderation: Moderation,
     host: host::HostReader,
     dropped_frames: u64,
     /// Callers that were sent elsewhere.
@@ -268,7 +269,7 @@ impl Node {
             outranked: None,
             untold: BTreeMap::new(),
             lost: None,
-            refresh_at: now,
+            moderation: Moderation::new(now),
             host,
             dropped_frames: 0,
             sent_elsewhere: 0,
@@ -313,7 +314,7 @@ impl Node {
             self.later_run.timeout(),
             Some(self.choice.poll_timeout()),
             self.stale.waits_for_allocator().then_some(now + ALLOCATOR_PAUSE),
-            (self.stale.is_any() && self.refresh_at > now).then_some(self.refresh_at),
+            Some(self.moderation.rests_until()).filter(|until| self.stale.is_any() && *until > now),
             self.host.timeout(),
             Some(self.chronicle.poll_timeout()),
             Some(now + LONGEST_SLEEP),

@@ -1,0 +1,74 @@
+//! Keeps work that follows every change of the mesh to a small share of a core.
+//!
+//! What is computed from the whole mesh costs more in a larger one, which also changes more often. Each piece of such work is
+//! paid for by a rest; a node that had little to do has rest in hand, so that a start, a failure or a few changes are acted
+//! upon at once, and only a mesh that goes on changing has to wait. No clock is read here.
+
+use std::time::{Duration, Instant};
+
+/// Rest for each piece of work, as a multiple of what it took: a twentieth of a core is the most that it may use for long.
+const REST: u32 = 19;
+
+/// Rest that is in hand after a quiet time: a quarter of a second of work.
+const IN_HAND: Duration = Duration::from_secs(5);
+
+/// Nothing rests longer.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// When the next piece of work may begin.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moderation {
+    paid: Instant,
+}
+
+impl Moderation {
+    /// Of a process that begins.
+    #[must_use]
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self { paid: now }
+    }
+
+    /// A piece of work took this long.
+    pub(crate) fn worked(&mut self, begun: Instant, ended: Instant) {
+        let in_hand = ended.checked_sub(IN_HAND).unwrap_or(ended);
+        let paid = self.paid.max(in_hand) + (ended - begun) * REST;
+        self.paid = paid.min(ended + LONGEST);
+    }
+
+    /// The moment from which on the next piece may be done; one that is over if it may be done at once.
+    #[must_use]
+    pub(crate) const fn rests_until(&self) -> Instant {
+        self.paid
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PIECE: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn a_few_changes_are_acted_upon_at_once_and_many_share_a_twentieth_of_a_core() {
+        let start = Instant::now();
+        let (mut now, mut moderation) = (start + Duration::from_secs(60), Moderation::new(start));
+        let (mut pieces, mut at_once) = (0, 0);
+        let end = now + Duration::from_secs(60);
+        while now < end {
+            at_once += u32::from(pieces == at_once && moderation.rests_until() <= now);
+            now = now.max(moderation.rests_until()) + PIECE;
+            moderation.worked(now - PIECE, now);
+            pieces += 1;
+        }
+        assert!((20..40).contains(&at_once), "{at_once}");
+        assert!((300..350).contains(&pieces), "{pieces} of 10 ms in a minute");
+    }
+
+    #[test]
+    fn nothing_rests_for_long() {
+        let now = Instant::now();
+        let mut moderation = Moderation::new(now);
+        moderation.worked(now, now + Duration::from_secs(3));
+        assert_eq!(moderation.rests_until(), now + Duration::from_secs(3) + LONGEST);
+    }
+}
