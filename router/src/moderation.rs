@@ -22,16 +22,15 @@ pub(crate) struct Moderation {
 }
 
 impl Moderation {
-    /// Of a process that begins.
+    /// Of a process that begins, which has much to learn at once.
     #[must_use]
-    pub(crate) const fn new(now: Instant) -> Self {
-        Self { paid: now }
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { paid: in_hand(now) }
     }
 
     /// A piece of work took this long.
     pub(crate) fn worked(&mut self, begun: Instant, ended: Instant) {
-        let in_hand = ended.checked_sub(IN_HAND).unwrap_or(ended);
-        let paid = self.paid.max(in_hand) + (ended - begun) * REST;
+        let paid = self.paid.max(in_hand(ended)) + (ended - begun) * REST;
         self.paid = paid.min(ended + LONGEST);
     }
 
@@ -40,6 +39,10 @@ impl Moderation {
     pub(crate) const fn rests_until(&self) -> Instant {
         self.paid
     }
+}
+
+fn in_hand(now: Instant) -> Instant {
+    now.checked_sub(IN_HAND).unwrap_or(now)
 }
 
 #[cfg(test)]
@@ -51,7 +54,7 @@ mod tests {
     #[test]
     fn a_few_changes_are_acted_upon_at_once_and_many_share_a_twentieth_of_a_core() {
         let start = Instant::now();
-        let (mut now, mut moderation) = (start + Duration::from_secs(60), Moderation::new(start));
+        let (mut now, mut moderation) = (start, Moderation::new(start));
         let (mut pieces, mut at_once) = (0, 0);
         let end = now + Duration::from_secs(60);
         while now < end {
