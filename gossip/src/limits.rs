@@ -62,8 +62,12 @@ pub const DATAGRAM: u64 = 60;
 /// Between two announcements on a link that carries much: what changes meanwhile is told once.
 pub const ANNOUNCE_PAUSE: Duration = Duration::from_millis(50);
 
-/// Between two manifests of one origin. The first change after a quiet time is signed at once, and a burst together.
+/// Between a manifest of an origin and the next where links alone changed. The first change after a quiet time is signed at
+/// once, and a burst together: where many start, links come by the dozen at every node.
 pub const SIGN_PAUSE: Duration = Duration::from_millis(100);
+
+/// The same where something else changed: what a node gave or leased shall be known elsewhere before its disk can be lost.
+pub const PROMPT_SIGN_PAUSE: Duration = Duration::from_millis(10);
 
 /// Between two computations of who is reachable, when it takes going over all links.
 pub const REACH_PAUSE: Duration = Duration::from_millis(100);

@@ -10,7 +10,7 @@ use crate::block::{Block, Changes, Excess, cost};
 use crate::event::Full;
 use crate::frames::{Delta, Entry, Name, Stamp};
 use crate::gossip::Gossip;
-use crate::limits::{MAX_BATCH, MAX_KEY, MAX_VALUE, SIGN_PAUSE};
+use crate::limits::{MAX_BATCH, MAX_KEY, MAX_VALUE, PROMPT_SIGN_PAUSE, SIGN_PAUSE};
 use crate::membership::SELF;
 
 impl Gossip {
@@ -99,7 +99,8 @@ impl Gossip {
         let links_changed = name.store == Links::ID;
         self.unsigned.insert(name);
         self.unsigned_size += size;
-        let due = self.signed.map_or(now, |signed| now.max(signed + SIGN_PAUSE));
+        let pause = if links_changed { SIGN_PAUSE } else { PROMPT_SIGN_PAUSE };
+        let due = self.signed.map_or(now, |signed| now.max(signed + pause));
         self.sign_at = Some(self.sign_at.map_or(due, |at| at.min(due)));
         self.arm(due);
         if links_changed {
