@@ -12,6 +12,7 @@ use crate::frames::{Frame, Item, Summary, Walk};
 use crate::gossip::Gossip;
 use crate::hash::Half;
 use crate::limits::{LIST_BELOW, LIST_MOST, MAX_BATCH, MAX_MEMBERS};
+use crate::membership::SELF;
 use crate::trie::{DEPTH, NOTHING, Print};
 
 /// What a summary takes at most on the wire: two numbers of ten bytes, and one of five, at their worst.
@@ -116,7 +117,8 @@ impl Gossip {
             (0..16).for_each(|digit| self.list([&path[..], &[digit]].concat(), answers));
             return;
         }
-        let known = numbers.into_iter().filter_map(|number| self.members.get(number));
+        let told = numbers.into_iter().filter(|number| *number != SELF || self.outranked.is_none());
+        let known = told.filter_map(|number| self.members.get(number));
         let summaries = known.filter_map(|known| Some(known.replica.as_ref()?.summary(known.id))).collect();
         answers.push(Item::Listing { path, summaries });
     }

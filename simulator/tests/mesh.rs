@@ -245,6 +245,34 @@ fn a_rolled_back_node_learns_it_from_its_own_signature_and_goes_on_above() {
     assert_eq!(mesh.agrees(), Ok(()));
 }
 
+/// It has signed more than the run before by then, so that numbers alone would not tell.
+#[test]
+fn a_rolled_back_node_that_went_on_alone_learns_of_what_it_lost_before_it_takes_its_place() {
+    let mut mesh = settled(World::full_mesh(3, 3));
+    mesh.put(2, 1, "late");
+    mesh.run(SECOND);
+    let (_, said) = mesh.state(0, 2).expect("what it said");
+    mesh.crash(2);
+    mesh.roll_back(2);
+    mesh.partition(|node| u8::from(node == 2));
+    mesh.restart(2);
+    for key in 10..30 {
+        mesh.put(2, key, "alone");
+        mesh.run(SECOND);
+    }
+    let alone = mesh.gossip(2).latest(mesh.id(2)).expect("its own state").1;
+    assert!(alone > said, "{alone} is more than {said}");
+    mesh.heal();
+    mesh.run(10 * SECOND);
+    let former: Vec<String> = mesh.gossip(2).former::<Notes>().map(|(_, note)| note).collect();
+    assert_eq!(former, ["late"]);
+    assert!(mesh.gossip(0).entries::<Notes>().all(|(_, key, _)| key == 1), "it told nobody its own state");
+    mesh.on(2, |gossip, now| gossip.advance(now, Incarnation(2)));
+    mesh.run(2 * SECOND);
+    assert_eq!(mesh.agrees(), Ok(()));
+    assert_eq!(mesh.gossip(0).entries::<Notes>().filter(|(origin, ..)| *origin == mesh.id(2)).count(), 20);
+}
+
 #[test]
 fn a_full_map_travels_in_several_frames() {
     let mut mesh = World::full_mesh(3, 2);
