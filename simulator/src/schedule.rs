@@ -15,8 +15,11 @@ use crate::world::World;
 /// what anti-entropy takes, and what a slow node still had to send.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Time in which everyone knows that a node is gone: 5 s, and what changes at that moment takes to spread.
-const UNREACHABLE: Duration = Duration::from_secs(6);
+/// Time in which everyone knows that a node is gone, besides what word of it takes on its way (`PROTOCOL` 6).
+const UNREACHABLE: Duration = Duration::from_secs(5);
+
+/// Links that word crosses at most in a mesh that is no chain.
+const FAR: usize = 4;
 
 /// Nodes up to which every node is looked at after every step.
 const SMALL: usize = 8;
@@ -90,8 +93,12 @@ impl Schedule {
     pub fn run(&self) -> Result<(), String> {
         let graph = if self.chain { Graph::chain(self.count) } else { Graph::full(self.count) };
         let mut random = Random::new(self.seed);
-        let mut trial = Trial { world: World::new(random.draw(), graph, self.count), held: BTreeMap::new() };
-        trial.world.conditions.latency = Duration::from_millis(1 + random.below(80));
+        let latency = Duration::from_millis(1 + random.below(80));
+        let world = World::new(random.draw(), graph, self.count);
+        let links = u32::try_from(if self.chain { self.count } else { FAR }).unwrap_or(u32::MAX);
+        let mut trial = Trial { world, held: BTreeMap::new(), crossing: Duration::ZERO };
+        trial.world.conditions.latency = latency;
+        trial.crossing = (latency + trial.world.conditions.jitter) * links;
         trial.world.conditions.loss = u32::try_from(random.below(3000)).unwrap_or_default();
         trial.world.conditions.duplicates = u32::try_from(random.below(1000)).unwrap_or_default();
         self.steps.iter().try_for_each(|step| trial.suffer(*step))?;
@@ -161,6 +168,8 @@ struct Trial {
     world: World,
     /// The latest state of an origin that a run of a node held.
     held: BTreeMap<(usize, u64, usize), (u64, u64)>,
+    /// What a change takes from one end of the mesh to the other.
+    crossing: Duration,
 }
 
 impl Trial {
@@ -244,7 +253,7 @@ impl Trial {
     /// One that ends is not seen alive by anyone for long.
     fn lose(&mut self, lost: usize) -> Result<(), String> {
         self.world.crash(lost);
-        self.wait(UNREACHABLE)?;
+        self.wait(UNREACHABLE + self.crossing)?;
         let living = self.world.living();
         let deceived = living.into_iter().find(|&node| self.world.sees(node, lost, MemberState::Alive));
         deceived.map_or(Ok(()), |node| Err(format!("node {node} still sees {lost} alive, which has ended")))

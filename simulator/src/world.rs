@@ -5,6 +5,7 @@
 
 mod links;
 mod node;
+mod uplink;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -76,6 +77,8 @@ enum What {
     Dial(usize, u64),
     Measure(usize, u64),
     Connect(usize, usize),
+    /// An uplink can send again.
+    Free(usize, u64),
 }
 
 impl PartialEq for Moment {
@@ -194,6 +197,7 @@ impl World {
             What::Dial(node, start) => self.dial(node, start),
             What::Measure(node, start) => self.measure(node, start),
             What::Connect(one, other) => self.connect(one, other),
+            What::Free(node, turn) => self.free(node, turn),
         }
         true
     }

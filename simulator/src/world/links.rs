@@ -1,18 +1,12 @@
 //! Links come up, carry frames and go.
 
 use std::collections::VecDeque;
-use std::time::Duration;
-
-use meshwork_gossip::Transmit;
 
 use super::{MEASURE, REDIAL, What, World};
-use crate::wire::{End, Packet, Passage};
+use crate::wire::{End, Packet};
 
 /// Round trips from a dial to a link: handshake and proof.
 const HANDSHAKE: u32 = 2;
-
-/// One column of the record of traffic.
-const COLUMN: u128 = 100;
 
 impl World {
     /// Blocks both ways between two nodes.
@@ -40,7 +34,9 @@ impl World {
             .flat_map(|node| node.ends.values_mut())
             .flat_map(|end| std::mem::take(&mut end.held))
             .collect();
-        held.into_iter().for_each(|packet| self.fly(packet));
+        for packet in held {
+            self.fly(packet);
+        }
     }
 
     /// Whether nothing gets from one to the other.
@@ -114,47 +110,6 @@ impl World {
             let peer = self.id(far);
             self.on(node, |gossip, now| gossip.link_rtt(now, peer, rtt));
         }
-    }
-
-    pub(super) fn send(&mut self, from: usize, Transmit { to, frame, reliable }: Transmit) {
-        let to = self.index[&to];
-        if let Some(connection) = self.nodes[from].ends.get(&to).map(|end| end.connection) {
-            self.fly(Packet { from, to, connection, reliable, frame });
-        }
-    }
-
-    fn fly(&mut self, packet: Packet) {
-        let (now, length) = (self.now, packet.frame.len());
-        let state = &mut self.nodes[packet.from];
-        let leaves = state.busy_until.unwrap_or(now).max(now);
-        let Some(end) = state.ends.get_mut(&packet.to) else { return };
-        let Passage { bytes, arrives } = if packet.reliable {
-            self.conditions.stream(&mut self.random, leaves, end.last, length)
-        } else {
-            self.conditions.datagram(&mut self.random, leaves, length)
-        };
-        if let Some(at) = arrives.filter(|_| packet.reliable) {
-            end.last = at;
-        }
-        if let Some(bandwidth) = state.bandwidth {
-            state.busy_until = Some(leaves + Duration::from_micros(bytes * 1_000_000 / bandwidth));
-        }
-        state.sent += bytes;
-        self.tally(bytes);
-        let Some(arrives) = arrives else { return };
-        if !packet.reliable && self.random.chance(self.conditions.duplicates) {
-            let again = arrives + self.conditions.late(&mut self.random);
-            self.at(again, What::Arrival(Box::new(packet.clone())));
-        }
-        self.at(arrives, What::Arrival(Box::new(packet)));
-    }
-
-    fn tally(&mut self, bytes: u64) {
-        let column = usize::try_from(self.elapsed().as_millis() / COLUMN).unwrap_or_default();
-        if self.traffic.len() <= column {
-            self.traffic.resize(column + 1, 0);
-        }
-        self.traffic[column] += bytes;
     }
 
     pub(super) fn arrive(&mut self, packet: Packet) {

@@ -8,6 +8,7 @@ use meshwork_gossip::{Event, Gossip, MemberState};
 use meshwork_identity::Identity;
 use meshwork_wire::{Incarnation, PeerId};
 
+use super::uplink::Uplink;
 use super::{MEASURE, REDIAL, What, World};
 use crate::content::{self, Notes};
 use crate::random::Random;
@@ -34,10 +35,7 @@ pub(super) struct Node {
     pub(super) armed: Option<Instant>,
     pub(super) paused_until: Option<Instant>,
     pub(super) backlog: VecDeque<Packet>,
-    /// Bytes a second that it can send, if that is what limits it.
-    pub(super) bandwidth: Option<u64>,
-    /// When what it sent so far is on the wire.
-    pub(super) busy_until: Option<Instant>,
+    pub(super) uplink: Uplink,
     /// Its ends of connections, by the other side.
     pub(super) ends: BTreeMap<usize, End>,
     pub(super) sent: u64,
@@ -63,8 +61,7 @@ impl Node {
             armed: None,
             paused_until: None,
             backlog: VecDeque::new(),
-            bandwidth: None,
-            busy_until: None,
+            uplink: Uplink::default(),
             ends: BTreeMap::new(),
             sent: 0,
             alive: vec![0; count.div_ceil(64)],
@@ -172,11 +169,6 @@ impl World {
         self.nodes.iter_mut().for_each(|node| node.realistic = true);
     }
 
-    /// Limits what a node can send.
-    pub fn slow_down(&mut self, node: usize, bytes_per_second: Option<u64>) {
-        self.nodes[node].bandwidth = bytes_per_second;
-    }
-
     /// Ends a node's process at once.
     pub fn crash(&mut self, node: usize) {
         let said = self.said(node);
@@ -186,7 +178,7 @@ impl World {
         state.due = None;
         state.backlog.clear();
         state.paused_until = None;
-        state.busy_until = None;
+        state.uplink.stop();
         state.alive.fill(0);
         state.living = 0;
         state.ends.clear();
