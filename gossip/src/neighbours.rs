@@ -6,9 +6,10 @@
 //! who is a member and on nothing else, so neither the order of joins nor a partition shows in the graph. When somebody
 //! fails, the members on both sides of it turn to each other.
 //!
-//! The driver tells of every change with [`Neighbours::changed`], calls [`Neighbours::review`] when
-//! [`Neighbours::poll_timeout`] is due, dials what [`Neighbours::chosen`] says and closes what [`Neighbours::give_up`]
-//! names.
+//! [`Choice`] tells of every change with [`Neighbours::changed`], calls [`Neighbours::review`] when
+//! [`Neighbours::poll_timeout`] is due, has dialled what [`Neighbours::chosen`] says and closed what
+//! [`Neighbours::give_up`] names. [`Dialer`] decides when each of them is dialled. What is left to the driver is to dial,
+//! to carry and to close.
 //!
 //! Invariants:
 //! - A member is passed over only while it is full, or for a while after it could not be linked; nobody is for ever.
@@ -16,6 +17,8 @@
 //!   what an operator asked for never is. Without changes of the mesh this comes to an end, and no link changes after.
 //! - Members that cannot be reached are dialled by their neighbours on the rings, so that parts of a mesh find each other.
 
+mod choice;
+mod dialer;
 mod door;
 mod near;
 mod view;
@@ -25,6 +28,8 @@ use std::time::{Duration, Instant};
 
 use meshwork_wire::PeerId;
 
+pub use choice::{Choice, Held};
+pub use dialer::{Dialer, Due, TargetKey, TargetState, TargetStatus};
 pub use door::{Caller, Occupancy, Welcome};
 pub use view::{Known, View};
 
@@ -64,7 +69,7 @@ pub struct Neighbours {
     /// Links are bounded.
     sparse: bool,
     rings: usize,
-    chosen: BTreeMap<PeerId, Choice>,
+    chosen: BTreeMap<PeerId, Chosen>,
     /// Chosen besides those of the rings, and not linked yet.
     more: BTreeSet<PeerId>,
     passed_over: BTreeMap<PeerId, Instant>,
@@ -79,7 +84,7 @@ pub struct Neighbours {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Choice {
+struct Chosen {
     dial_at: Instant,
     /// Since when a member that can be reached has no link.
     missing_since: Option<Instant>,
@@ -323,7 +328,7 @@ impl Neighbours {
             let reachable = view.member(peer).is_some_and(|known| known.reachable);
             let dial_at = now + self.pause_before(peer, own, random);
             let missing_since = (reachable && !own.links.contains_key(&peer)).then_some(dial_at);
-            self.chosen.insert(peer, Choice { dial_at, missing_since });
+            self.chosen.insert(peer, Chosen { dial_at, missing_since });
             changed = true;
         }
         changed
