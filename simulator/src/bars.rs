@@ -5,9 +5,7 @@ use std::time::Duration;
 use meshwork_wire::record::Store;
 
 use crate::content::Notes;
-use crate::graph::Graph;
-use crate::random::Random;
-use crate::world::World;
+use crate::world::{Wiring, World};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,8 +73,7 @@ impl Course {
     /// Nodes that all start at once, 50 ms apart, on links that lose 1 %.
     #[must_use]
     pub fn new(seed: u64, count: usize, report: fn(&Figure)) -> Self {
-        let graph = Graph::regular(&mut Random::new(seed), count, degree(count));
-        let mut world = World::asleep(seed, graph, count);
+        let mut world = World::asleep(seed, Wiring::from_first(count), count);
         world.remembers = false;
         world.conditions.latency = Duration::from_millis(50);
         world.conditions.loss = 100;

@@ -9,7 +9,7 @@ use meshwork_gossip::MemberState;
 
 use crate::graph::Graph;
 use crate::random::Random;
-use crate::world::World;
+use crate::world::{Wiring, World};
 
 /// Longest time in which a mesh that is left alone agrees: the longest silence after which a link is given up, a redial,
 /// what anti-entropy takes, and what a slow node still had to send.
@@ -94,7 +94,7 @@ impl Schedule {
         let graph = if self.chain { Graph::chain(self.count) } else { Graph::full(self.count) };
         let mut random = Random::new(self.seed);
         let latency = Duration::from_millis(1 + random.below(80));
-        let world = World::new(random.draw(), graph, self.count);
+        let world = World::new(random.draw(), Wiring::Fixed(graph), self.count);
         let links = u32::try_from(if self.chain { self.count } else { FAR }).unwrap_or(u32::MAX);
         let mut trial = Trial { world, held: BTreeMap::new(), crossing: Duration::ZERO };
         trial.world.conditions.latency = latency;

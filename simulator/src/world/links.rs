@@ -1,12 +1,11 @@
 //! Links come up, carry frames and go.
 
-use std::collections::VecDeque;
 
-use super::{MEASURE, REDIAL, What, World};
+use super::{MEASURE, REDIAL, What, Wiring, World};
 use crate::wire::{End, Packet};
 
 /// Round trips from a dial to a link: handshake and proof.
-const HANDSHAKE: u32 = 2;
+pub(super) const HANDSHAKE: u32 = 2;
 
 impl World {
     /// Blocks both ways between two nodes.
@@ -51,7 +50,7 @@ impl World {
         self.nodes.iter().enumerate().flat_map(|(near, node)| node.ends.keys().map(move |far| (near, *far)))
     }
 
-    fn is_whole(&self, one: usize, other: usize) -> bool {
+    pub(super) fn is_whole(&self, one: usize, other: usize) -> bool {
         let near = self.nodes[one].ends.get(&other).map(|end| end.connection);
         near.is_some() && near == self.nodes[other].ends.get(&one).map(|end| end.connection)
     }
@@ -66,8 +65,9 @@ impl World {
         if !self.is_running(node) || self.nodes[node].starts != start {
             return;
         }
+        let Wiring::Fixed(graph) = &self.wiring else { return };
         let wanted: Vec<usize> =
-            self.graph.neighbours(node).filter(|&far| node < far && self.can_meet(node, far)).collect();
+            graph.neighbours(node).filter(|&far| node < far && self.can_meet(node, far)).collect();
         for far in wanted {
             let at = self.now + self.conditions.latency * 2 * HANDSHAKE;
             self.at(at, What::Connect(node, far));
@@ -79,11 +79,16 @@ impl World {
         if !self.can_meet(one, other) {
             return;
         }
+        self.link(one, other, |_, _| ());
+    }
+
+    /// Gives two nodes a link. `note` says what each end is.
+    pub(super) fn link(&mut self, one: usize, other: usize, note: impl Fn(&mut End, usize)) {
         self.connections += 1;
         for (near, far) in [(one, other), (other, one)] {
-            self.nodes[near]
-                .ends
-                .insert(far, End { connection: self.connections, last: self.now, held: VecDeque::new() });
+            let mut end = End::new(self.connections, self.now);
+            note(&mut end, near);
+            self.nodes[near].ends.insert(far, end);
         }
         let rtt = self.conditions.latency * 2;
         for (near, far) in [(one, other), (other, one)] {
@@ -133,9 +138,13 @@ impl World {
     }
 
     pub(super) fn deliver(&mut self, packet: Packet) {
-        let from = self.id(packet.from);
-        let open = self.nodes[packet.to].ends.get(&packet.from).is_some_and(|end| end.connection == packet.connection);
-        if open && self.is_running(packet.to) {
+        let (from, now) = (self.id(packet.from), self.now);
+        let end = self.nodes[packet.to].ends.get_mut(&packet.from);
+        let Some(end) = end.filter(|end| end.connection == packet.connection) else {
+            return self.reset(packet.to, packet.from, packet.connection);
+        };
+        end.heard = now;
+        if self.is_running(packet.to) {
             let outcome = self.on(packet.to, |gossip, now| gossip.receive(now, from, &packet.frame));
             outcome.expect("honest nodes behave");
         }

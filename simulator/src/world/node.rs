@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use meshwork_gossip::{Event, Gossip, MemberState};
 use meshwork_identity::Identity;
+use meshwork_wire::record::Peers;
 use meshwork_wire::{Incarnation, PeerId};
 
+use super::driver::Driver;
 use super::uplink::Uplink;
-use super::{MEASURE, REDIAL, What, World};
+use super::{MEASURE, REDIAL, What, Wiring, World};
 use crate::content::{self, Notes};
 use crate::random::Random;
 use crate::wire::{End, Packet};
@@ -36,6 +38,8 @@ pub(super) struct Node {
     pub(super) paused_until: Option<Instant>,
     pub(super) backlog: VecDeque<Packet>,
     pub(super) uplink: Uplink,
+    /// Chooses its links, where nodes do that.
+    pub(super) driver: Option<Driver>,
     /// Its ends of connections, by the other side.
     pub(super) ends: BTreeMap<usize, End>,
     pub(super) sent: u64,
@@ -62,6 +66,7 @@ impl Node {
             paused_until: None,
             backlog: VecDeque::new(),
             uplink: Uplink::default(),
+            driver: None,
             ends: BTreeMap::new(),
             sent: 0,
             alive: vec![0; count.div_ceil(64)],
@@ -179,6 +184,7 @@ impl World {
         state.backlog.clear();
         state.paused_until = None;
         state.uplink.stop();
+        state.driver = None;
         state.alive.fill(0);
         state.living = 0;
         state.ends.clear();
@@ -196,8 +202,14 @@ impl World {
         let start = state.starts;
         let mut gossip =
             Gossip::sharing(state.identity.clone(), Incarnation(state.incarnation), now, Arc::clone(&self.pool));
+        let number = u32::try_from(node).unwrap_or_default();
         if state.realistic {
-            content::publish(&mut gossip, now, u32::try_from(node).unwrap_or_default()).expect("it fits");
+            content::publish(&mut gossip, now, number).expect("it fits");
+        }
+        if let Wiring::Chosen(seeds) = &self.wiring {
+            let record = content::record(&mut Random::new(u64::from(number)), number);
+            gossip.put::<Peers>(now, &(), &record).expect("it fits");
+            state.driver = Some(Driver::new(state.id, now, &seeds[node]));
         }
         for (key, value) in &state.notes {
             gossip.put::<Notes>(now, key, value).expect("it fitted before");
