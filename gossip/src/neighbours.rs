@@ -20,6 +20,7 @@
 mod choice;
 mod dialer;
 mod door;
+mod growth;
 mod near;
 mod view;
 
@@ -33,6 +34,7 @@ pub use dialer::{Dialer, Due, TargetKey, TargetState, TargetStatus};
 pub use door::{Caller, Occupancy, Welcome};
 pub use view::{Known, View};
 
+use growth::Growth;
 use near::{Spread, any, farthest, near_one, nearer, tolerance};
 
 use crate::limits::{
@@ -75,6 +77,7 @@ pub struct Neighbours {
     passed_over: BTreeMap<PeerId, Instant>,
     /// Links that are one too many, since when.
     surplus: BTreeMap<PeerId, Instant>,
+    growth: Growth,
     /// Members tried for being near.
     explored: usize,
     review_at: Option<Instant>,
@@ -102,6 +105,7 @@ impl Neighbours {
             more: BTreeSet::new(),
             passed_over: BTreeMap::new(),
             surplus: BTreeMap::new(),
+            growth: Growth::default(),
             explored: 0,
             review_at: None,
             nearer_at: now + NEARER_INTERVAL,
@@ -115,7 +119,7 @@ impl Neighbours {
     pub fn changed(&mut self, now: Instant, random: Random<'_>, links: usize, told: bool) {
         let pause = if links == 0 || (told && !self.sparse) {
             Duration::ZERO
-        } else if links < self.enough() {
+        } else if links < self.enough() && !self.growth.holds_back(now, links) {
             share(CHOOSE_WITHIN, random())
         } else {
             CHOOSE_CALMLY / 2 + share(CHOOSE_CALMLY / 2, random())
@@ -145,18 +149,24 @@ impl Neighbours {
     pub fn review(&mut self, now: Instant, random: Random<'_>, view: &View, own: &Own) -> bool {
         self.review_at = None;
         self.passed_over.retain(|_, until| *until > now);
-        self.measure(view);
+        self.measure(now, view);
         self.lose_patience(now, random, view, own);
         let (mut picks, lost) = if self.sparse { self.on_rings(view, own) } else { everyone(view, self.me) };
         if self.sparse && own.links.len() >= MOST_LINKS {
             // Others pass over this node, which many have named.
             picks.retain(|peer| own.links.contains_key(peer));
         }
+        let unripe = self.sparse && self.growth.is_unripe(now);
+        if unripe {
+            self.growth.thin(&mut picks, own);
+            let random = share(CHOOSE_WITHIN, random());
+            self.review_at = self.growth.ripe_at().map(|at| at + random);
+        }
         let looks_nearer = now >= self.nearer_at;
         if looks_nearer {
             self.nearer_at = now + NEARER_INTERVAL / 2 + share(NEARER_INTERVAL, random());
         }
-        if self.sparse {
+        if self.sparse && !unripe {
             self.choose_more(looks_nearer, random, view, own, &picks);
         }
         self.note_surplus(now, view, own, &picks);
@@ -196,8 +206,9 @@ impl Neighbours {
     }
 
     /// How many others there are decides how many links there should be; neither is undone by a few that come and go.
-    fn measure(&mut self, view: &View) {
+    fn measure(&mut self, now: Instant, view: &View) {
         let others = view.reachable_but(self.me);
+        self.growth.note(now, others);
         self.sparse = others > if self.sparse { FULL_MESH_AGAIN } else { FULL_MESH };
         let rings = |others: usize| (others.max(1).ilog2() / RING_GROWTH_LOG2) as usize;
         let (most, least) = (rings(others), rings(others + others / 8));
