@@ -39,6 +39,8 @@ pub struct Gossip {
     /// Origins of which a neighbour has what we lack.
     pub(crate) wants: BTreeMap<PeerId, Want>,
     pub(crate) pulls: BTreeMap<PeerId, Pull>,
+    /// States that were ever asked for.
+    pub(crate) asked: u64,
     /// Some link may have to be told or asked something.
     pub(crate) stirred: bool,
     /// Frames that wait for the driver.
@@ -91,6 +93,7 @@ impl Gossip {
 
             wants: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            asked: 0,
             stirred: false,
             queued: 0,
             fresh: BTreeMap::new(),
