@@ -3,6 +3,7 @@
 //! Time passes from one scheduled moment to the next, and costs nothing in between: what a step costs depends on the
 //! nodes that it touches and not on how many there are. Two runs of one seed are the same run.
 
+mod attack;
 mod driver;
 mod links;
 mod node;
@@ -26,6 +27,9 @@ use node::Node;
 
 /// How often a node dials the neighbours to which it has no link.
 const REDIAL: Duration = Duration::from_millis(500);
+
+/// How long a node that learns of a later run of its own looks for the process that did it.
+const LOOK_FOR_COPY: Duration = Duration::from_secs(2);
 
 /// How often a driver tells of a link's round trip.
 const MEASURE: Duration = Duration::from_secs(10);
@@ -55,6 +59,10 @@ pub struct World {
     pub conditions: Conditions,
     /// Whether nodes remember their events: fine for small meshes.
     pub remembers: bool,
+    /// Whether nodes that learn that their disk was rolled back begin anew above what they lost, as daemons do.
+    pub recovers: bool,
+    /// A node is hostile, or published two states under one number: honest nodes pass on what others refuse.
+    disturbed: bool,
     start: Instant,
     now: Instant,
     nodes: Vec<Node>,
@@ -103,6 +111,10 @@ enum What {
     Knock(Box<Call>),
     /// A call is given up.
     Unanswered(Box<Call>),
+    /// A hostile node does what it should not.
+    Misdeed(usize),
+    /// A node goes on above a run that its disk does not know.
+    Renew(usize, u64, u64),
     /// The first closed a connection to the second.
     Closed(usize, usize, u64),
 }
@@ -163,6 +175,8 @@ impl World {
             random: Random::new(seed),
             conditions: Conditions::default(),
             remembers: true,
+            recovers: false,
+            disturbed: false,
             start: now,
             now,
             index: nodes.iter().enumerate().map(|(number, node)| (node.id, number)).collect(),
@@ -233,6 +247,8 @@ impl World {
             What::Free(node, turn) => self.free(node, turn),
             What::Knock(call) => self.knock(*call),
             What::Unanswered(call) => self.unanswered(&call),
+            What::Misdeed(node) => self.misdeed(node),
+            What::Renew(node, start, incarnation) => self.renew(node, start, incarnation),
             What::Closed(by, node, connection) => self.closed(by, node, connection),
         }
         true
@@ -300,6 +316,10 @@ impl World {
     fn happened(&mut self, node: usize, event: Event) {
         self.heed(node, &event);
         match &event {
+            Event::Recovered { incarnation } if self.recovers => {
+                let what = What::Renew(node, self.nodes[node].starts, incarnation.0);
+                self.at(self.now + LOOK_FOR_COPY, what);
+            }
             Event::LinkSilent { peer } => self.lose_link(node, self.index[peer]),
             Event::Member { peer, state, .. } => {
                 if let Some(far) = self.index.get(peer) {

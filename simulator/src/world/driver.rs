@@ -144,7 +144,7 @@ impl World {
         }
         let passes = !self.is_cut(from, to) && !self.is_cut(to, from);
         if !passes || !self.runs(from) || !self.runs(to) || self.nodes[to].driver.is_none() {
-            self.at(call.begun + NO_ANSWER, What::Unanswered(Box::new(call)));
+            self.call_again(call);
         } else if self.lets_in(&call) {
             self.come_in(call);
         } else {
@@ -152,6 +152,16 @@ impl World {
         }
         self.drain(from);
         self.drain(to);
+    }
+
+    /// QUIC sends its first packet again, after twice the time, until it gives up.
+    fn call_again(&mut self, call: Call) {
+        let (again, end) = (call.begun + (self.now - call.begun) * 2, call.begun + NO_ANSWER);
+        if again < end && again > self.now {
+            self.at(again, What::Knock(Box::new(call)));
+        } else {
+            self.at(end.max(self.now), What::Unanswered(Box::new(call)));
+        }
     }
 
     /// Nobody answered a call.
@@ -206,11 +216,12 @@ impl World {
     fn come_in(&mut self, call: Call) {
         let Call { from, to, caller, key, .. } = call;
         let (now, peer) = (self.now, self.ids[to]);
-        let replaces = !self.is_whole(from, to) || [(from, to), (to, from)].iter().any(|&(near, far)| {
-            let end = &self.nodes[near].ends[&far];
-            let dialler = self.ids[if end.dialled { near } else { far }];
-            now.saturating_duration_since(end.heard) > FRESH || self.ids[from] < dialler
-        });
+        let replaces = !self.is_whole(from, to)
+            || [(from, to), (to, from)].iter().any(|&(near, far)| {
+                let end = &self.nodes[near].ends[&far];
+                let dialler = self.ids[if end.dialled { near } else { far }];
+                now.saturating_duration_since(end.heard) > FRESH || self.ids[from] < dialler
+            });
         let Some(driver) = self.nodes[from].driver.as_mut() else { return };
         driver.dialer.linked(now, Some(&key), peer);
         if !replaces {
@@ -275,9 +286,8 @@ fn own_links(
 ) -> Own {
     let live = gossip.live_links();
     let links = ends.iter().map(|(far, end)| (id(*far), end)).filter(|(peer, _)| live.contains(peer));
-    let own = |(peer, end): (PeerId, &End)| {
-        (peer, OwnLink { dialled: end.dialled, kept: end.named || dialer.names(peer) })
-    };
+    let own =
+        |(peer, end): (PeerId, &End)| (peer, OwnLink { dialled: end.dialled, kept: end.named || dialer.names(peer) });
     Own { links: links.map(own).collect(), trips: gossip.trips() }
 }
 

@@ -1,6 +1,5 @@
 //! Links come up, carry frames and go.
 
-
 use super::{MEASURE, REDIAL, What, Wiring, World};
 use crate::wire::{End, Packet};
 
@@ -50,6 +49,12 @@ impl World {
         self.nodes.iter().enumerate().flat_map(|(near, node)| node.ends.keys().map(move |far| (near, *far)))
     }
 
+    /// Links that came about so far.
+    #[must_use]
+    pub const fn connections(&self) -> u64 {
+        self.connections
+    }
+
     pub(super) fn is_whole(&self, one: usize, other: usize) -> bool {
         let near = self.nodes[one].ends.get(&other).map(|end| end.connection);
         near.is_some() && near == self.nodes[other].ends.get(&one).map(|end| end.connection)
@@ -66,8 +71,7 @@ impl World {
             return;
         }
         let Wiring::Fixed(graph) = &self.wiring else { return };
-        let wanted: Vec<usize> =
-            graph.neighbours(node).filter(|&far| node < far && self.can_meet(node, far)).collect();
+        let wanted: Vec<usize> = graph.neighbours(node).filter(|&far| node < far && self.can_meet(node, far)).collect();
         for far in wanted {
             let at = self.now + self.conditions.latency * 2 * HANDSHAKE;
             self.at(at, What::Connect(node, far));
@@ -145,8 +149,12 @@ impl World {
         };
         end.heard = now;
         if self.is_running(packet.to) {
+            let (random, state) = (&mut self.random, &mut self.nodes[packet.to]);
+            if state.hostile.as_mut().is_some_and(|hostile| !hostile.takes(random, &packet.frame)) {
+                return;
+            }
             let outcome = self.on(packet.to, |gossip, now| gossip.receive(now, from, &packet.frame));
-            outcome.expect("honest nodes behave");
+            assert!(outcome.is_ok() || self.disturbed, "honest nodes behave: {outcome:?}");
         }
     }
 }

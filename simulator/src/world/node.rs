@@ -13,6 +13,7 @@ use super::driver::Driver;
 use super::uplink::Uplink;
 use super::{MEASURE, REDIAL, What, Wiring, World};
 use crate::content::{self, Notes};
+use crate::hostile::Hostile;
 use crate::random::Random;
 use crate::wire::{End, Packet};
 
@@ -38,6 +39,8 @@ pub(super) struct Node {
     pub(super) paused_until: Option<Instant>,
     pub(super) backlog: VecDeque<Packet>,
     pub(super) uplink: Uplink,
+    /// What it does besides, if it is hostile.
+    pub(super) hostile: Option<Hostile>,
     /// Chooses its links, where nodes do that.
     pub(super) driver: Option<Driver>,
     /// Its ends of connections, by the other side.
@@ -66,6 +69,7 @@ impl Node {
             paused_until: None,
             backlog: VecDeque::new(),
             uplink: Uplink::default(),
+            hostile: None,
             driver: None,
             ends: BTreeMap::new(),
             sent: 0,
@@ -88,6 +92,12 @@ impl World {
     #[must_use]
     pub fn id(&self, node: usize) -> PeerId {
         self.nodes[node].id
+    }
+
+    /// The node of this name.
+    #[must_use]
+    pub fn number(&self, id: PeerId) -> Option<usize> {
+        self.index.get(&id).copied()
     }
 
     /// How many nodes there are, running or not.
@@ -197,7 +207,7 @@ impl World {
         if state.gossip.is_some() {
             return;
         }
-        state.incarnation += 1;
+        state.incarnation = state.incarnation.saturating_add(1);
         state.starts += 1;
         let start = state.starts;
         let mut gossip =
@@ -223,8 +233,19 @@ impl World {
 
     /// Takes a crashed node's disk back by one run, without its notes.
     pub fn roll_back(&mut self, node: usize) {
-        self.nodes[node].incarnation -= 1;
-        self.nodes[node].notes.clear();
+        self.disturbed = true;
+        let state = &mut self.nodes[node];
+        state.incarnation = state.incarnation.saturating_sub(1);
+        state.notes.clear();
+    }
+
+    /// Starts a node's process again above a later run of its own, unless it was started meanwhile.
+    pub(super) fn renew(&mut self, node: usize, start: u64, incarnation: u64) {
+        if self.is_running(node) && self.nodes[node].starts == start && incarnation >= self.nodes[node].incarnation {
+            self.crash(node);
+            self.nodes[node].incarnation = incarnation;
+            self.restart(node);
+        }
     }
 
     /// Stops a node for a while; what arrives waits for it.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use meshwork_gossip::Transmit;
 use meshwork_gossip::limits::MAX_QUEUE;
+use meshwork_wire::PeerId;
 
 use super::{What, World};
 use crate::wire::{Packet, Passage};
@@ -64,6 +65,18 @@ impl World {
     }
 
     pub(super) fn send(&mut self, from: usize, Transmit { to, frame, reliable }: Transmit) {
+        let random = &mut self.random;
+        let sent = match &self.nodes[from].hostile {
+            Some(hostile) => hostile.sends(random, frame, reliable),
+            None => Some(frame),
+        };
+        if let Some(frame) = sent {
+            self.carry(from, to, frame, reliable);
+        }
+    }
+
+    /// Sends a frame over a node's link to a peer, if it has one.
+    pub(super) fn carry(&mut self, from: usize, to: PeerId, frame: Vec<u8>, reliable: bool) {
         let to = self.index[&to];
         if let Some(connection) = self.nodes[from].ends.get(&to).map(|end| end.connection) {
             self.leave(Packet { from, to, connection, reliable, frame });
