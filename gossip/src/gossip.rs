@@ -40,6 +40,8 @@ pub struct Gossip {
     /// Origins of which a neighbour has what we lack.
     pub(crate) wants: BTreeMap<PeerId, Want>,
     pub(crate) pulls: BTreeMap<PeerId, Pull>,
+    /// States that were ever asked for.
+    pub(crate) asked: u64,
     /// Some link may have to be told or asked something.
     pub(crate) stirred: bool,
     /// Frames that wait for the driver.
@@ -92,6 +94,7 @@ impl Gossip {
             places: Mask::default(),
             wants: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            asked: 0,
             stirred: false,
             queued: 0,
             fresh: BTreeMap::new(),

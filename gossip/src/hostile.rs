@@ -379,3 +379,25 @@ proptest! {
         prop_assert_eq!(gossip.counters().deltas, 0, "byte {}", position);
     }
 }
+
+/// Node 2 claims to have states of nodes 3 to 5, and node 6 has them.
+#[test]
+fn what_a_neighbour_skips_is_asked_of_another_while_the_first_goes_on_sending() {
+    let now = Instant::now();
+    let (mut gossip, liar) = node(now);
+    let honest = identity(6).public_key();
+    gossip.link_up(now, honest.peer_id(), honest);
+    let entries = [entry(1, b"v")];
+    let manifest = |origin: u8| Manifest::sign(&identity(origin), stamp(8, &entries));
+    let summary =
+        |origin: u8| Summary { origin: identity(origin).peer_id(), mark: manifest(origin).stamp.mark(), size: 9 };
+    let all: Vec<Summary> = [3, 4, 5].map(summary).to_vec();
+    receive(&mut gossip, now, liar, &Frame::Announce(all.clone())).expect("an announcement");
+    receive(&mut gossip, now, honest.peer_id(), &Frame::Announce(all)).expect("an announcement");
+    drain(&mut gossip);
+    let bytes = block(&entries).bytes().to_vec();
+    let last = Part { manifest: manifest(5), part: 0, parts: 1, bytes };
+    receive(&mut gossip, now, liar, &Frame::States(vec![last])).expect("a state");
+    let asked = |frame: &Frame| matches!(frame, Frame::Request(origins) if origins.len() == 2);
+    assert!(drain(&mut gossip).0.iter().any(asked));
+}

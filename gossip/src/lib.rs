@@ -16,6 +16,8 @@
 //! - All nodes order the manifests of an origin alike, so equal knowledge gives equal maps.
 //! - Nothing that arrives closes a link, panics or grows memory beyond the constants of [`limits`].
 
+#[cfg(feature = "adversary")]
+pub mod adversary;
 mod block;
 mod clock;
 mod event;

@@ -69,6 +69,10 @@ pub const SIGN_PAUSE: Duration = Duration::from_millis(100);
 /// The same where something else changed: what a node gave or leased shall be known elsewhere before its disk can be lost.
 pub const PROMPT_SIGN_PAUSE: Duration = Duration::from_millis(10);
 
+/// Within this a link is told to a member that can be reached without it: it changes nobody's view of who lives, and in
+/// a mesh that chooses its links anew a node gets several at a time.
+pub const SPARE_LINK_PAUSE: Duration = Duration::from_millis(500);
+
 /// Between two computations of who is reachable, when it takes going over all links.
 pub const REACH_PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,6 +84,13 @@ pub const MAX_CLAIMS: usize = 4 * MAX_MEMBERS;
 
 /// A neighbour that was asked for states and sends none of them for this long is asked for nothing of them any more.
 pub const PULL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Nothing is expected of one neighbour for longer than this, even if it sends other things all the time: it may send
+/// them so that nobody else is asked. What was asked for at once takes this on a link of 25 KB/s.
+pub const LONGEST_PULL: Duration = Duration::from_secs(10);
+
+/// What a state counts at least among those asked for at once, whatever size was told of it.
+pub const LEAST_PULL: usize = 256;
 
 /// Bytes waiting for one link. What does not fit is dropped: a comparison finds it again.
 pub const MAX_QUEUE: usize = 4 * 1024 * 1024;
@@ -186,6 +197,13 @@ pub const CHOOSE_WITHIN: Duration = Duration::from_millis(300);
 /// The same for a node that has enough links: what changed is no loss of its own, and in a mesh that grows by a hundred at
 /// once it would make new links for each of them.
 pub const CHOOSE_CALMLY: Duration = Duration::from_secs(6);
+
+/// How long a mesh has to be about as large as it is before all links are chosen in it. Who joins with a thousand others
+/// would make links to those beside it at every size that the mesh passes through.
+pub const RIPE: Duration = Duration::from_secs(1);
+
+/// Links that a node makes do with until then: a random graph of as many is whole.
+pub const FEW_LINKS: usize = 3;
 
 /// Of two that both want a link the lesser id dials first; the other one follows after this.
 pub const SECOND_CALLER: Duration = Duration::from_millis(500);

@@ -10,7 +10,7 @@ use meshwork_wire::{Incarnation, PeerId};
 use crate::event::Event;
 use crate::frames::{Frame, Heartbeat, Hello};
 use crate::gossip::Gossip;
-use crate::limits::{HEARTBEAT, SETTLED};
+use crate::limits::{HEARTBEAT, SETTLED, SPARE_LINK_PAUSE};
 use crate::link::{Link, Mask};
 use crate::pulse::Beat;
 
@@ -154,7 +154,9 @@ impl Gossip {
     fn publish_link(&mut self, now: Instant, peer: PeerId) {
         let rtt = self.links.get(&peer).and_then(|link| link.rtt.published());
         let rtt_us = rtt.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
-        if let Err(full) = self.put::<Links>(now, &peer, &LinkRecord { rtt_us }) {
+        let spare = self.members.find(peer).is_some_and(|number| self.members.is_reachable(number));
+        let pause = if spare { SPARE_LINK_PAUSE } else { Duration::ZERO };
+        if let Err(full) = self.put_within::<Links>(now, &peer, &LinkRecord { rtt_us }, pause) {
             tracing::warn!(%peer, %full, "cannot publish a link");
         }
     }

@@ -6,9 +6,10 @@
 //! who is a member and on nothing else, so neither the order of joins nor a partition shows in the graph. When somebody
 //! fails, the members on both sides of it turn to each other.
 //!
-//! The driver tells of every change with [`Neighbours::changed`], calls [`Neighbours::review`] when
-//! [`Neighbours::poll_timeout`] is due, dials what [`Neighbours::chosen`] says and closes what [`Neighbours::give_up`]
-//! names.
+//! [`Choice`] tells of every change with [`Neighbours::changed`], calls [`Neighbours::review`] when
+//! [`Neighbours::poll_timeout`] is due, has dialled what [`Neighbours::chosen`] says and closed what
+//! [`Neighbours::give_up`] names. [`Dialer`] decides when each of them is dialled. What is left to the driver is to dial,
+//! to carry and to close.
 //!
 //! Invariants:
 //! - A member is passed over only while it is full, or for a while after it could not be linked; nobody is for ever.
@@ -16,7 +17,10 @@
 //!   what an operator asked for never is. Without changes of the mesh this comes to an end, and no link changes after.
 //! - Members that cannot be reached are dialled by their neighbours on the rings, so that parts of a mesh find each other.
 
+mod choice;
+mod dialer;
 mod door;
+mod growth;
 mod near;
 mod view;
 
@@ -25,9 +29,12 @@ use std::time::{Duration, Instant};
 
 use meshwork_wire::PeerId;
 
+pub use choice::{Choice, Held};
+pub use dialer::{Dialer, Due, TargetKey, TargetState, TargetStatus};
 pub use door::{Caller, Occupancy, Welcome};
 pub use view::{Known, View};
 
+use growth::Growth;
 use near::{Spread, any, farthest, near_one, nearer, tolerance};
 
 use crate::limits::{
@@ -64,12 +71,13 @@ pub struct Neighbours {
     /// Links are bounded.
     sparse: bool,
     rings: usize,
-    chosen: BTreeMap<PeerId, Choice>,
+    chosen: BTreeMap<PeerId, Chosen>,
     /// Chosen besides those of the rings, and not linked yet.
     more: BTreeSet<PeerId>,
     passed_over: BTreeMap<PeerId, Instant>,
     /// Links that are one too many, since when.
     surplus: BTreeMap<PeerId, Instant>,
+    growth: Growth,
     /// Members tried for being near.
     explored: usize,
     review_at: Option<Instant>,
@@ -79,7 +87,7 @@ pub struct Neighbours {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Choice {
+struct Chosen {
     dial_at: Instant,
     /// Since when a member that can be reached has no link.
     missing_since: Option<Instant>,
@@ -97,6 +105,7 @@ impl Neighbours {
             more: BTreeSet::new(),
             passed_over: BTreeMap::new(),
             surplus: BTreeMap::new(),
+            growth: Growth::default(),
             explored: 0,
             review_at: None,
             nearer_at: now + NEARER_INTERVAL,
@@ -110,7 +119,7 @@ impl Neighbours {
     pub fn changed(&mut self, now: Instant, random: Random<'_>, links: usize, told: bool) {
         let pause = if links == 0 || (told && !self.sparse) {
             Duration::ZERO
-        } else if links < self.enough() {
+        } else if links < self.enough() && !self.growth.holds_back(now, links) {
             share(CHOOSE_WITHIN, random())
         } else {
             CHOOSE_CALMLY / 2 + share(CHOOSE_CALMLY / 2, random())
@@ -140,18 +149,24 @@ impl Neighbours {
     pub fn review(&mut self, now: Instant, random: Random<'_>, view: &View, own: &Own) -> bool {
         self.review_at = None;
         self.passed_over.retain(|_, until| *until > now);
-        self.measure(view);
+        self.measure(now, view);
         self.lose_patience(now, random, view, own);
         let (mut picks, lost) = if self.sparse { self.on_rings(view, own) } else { everyone(view, self.me) };
         if self.sparse && own.links.len() >= MOST_LINKS {
             // Others pass over this node, which many have named.
             picks.retain(|peer| own.links.contains_key(peer));
         }
+        let unripe = self.sparse && self.growth.is_unripe(now);
+        if unripe {
+            self.growth.thin(&mut picks, own);
+            let random = share(CHOOSE_WITHIN, random());
+            self.review_at = self.growth.ripe_at().map(|at| at + random);
+        }
         let looks_nearer = now >= self.nearer_at;
         if looks_nearer {
             self.nearer_at = now + NEARER_INTERVAL / 2 + share(NEARER_INTERVAL, random());
         }
-        if self.sparse {
+        if self.sparse && !unripe {
             self.choose_more(looks_nearer, random, view, own, &picks);
         }
         self.note_surplus(now, view, own, &picks);
@@ -191,8 +206,9 @@ impl Neighbours {
     }
 
     /// How many others there are decides how many links there should be; neither is undone by a few that come and go.
-    fn measure(&mut self, view: &View) {
+    fn measure(&mut self, now: Instant, view: &View) {
         let others = view.reachable_but(self.me);
+        self.growth.note(now, others);
         self.sparse = others > if self.sparse { FULL_MESH_AGAIN } else { FULL_MESH };
         let rings = |others: usize| (others.max(1).ilog2() / RING_GROWTH_LOG2) as usize;
         let (most, least) = (rings(others), rings(others + others / 8));
@@ -323,7 +339,7 @@ impl Neighbours {
             let reachable = view.member(peer).is_some_and(|known| known.reachable);
             let dial_at = now + self.pause_before(peer, own, random);
             let missing_since = (reachable && !own.links.contains_key(&peer)).then_some(dial_at);
-            self.chosen.insert(peer, Choice { dial_at, missing_since });
+            self.chosen.insert(peer, Chosen { dial_at, missing_since });
             changed = true;
         }
         changed

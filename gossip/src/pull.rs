@@ -10,7 +10,7 @@ use crate::block::Unfit;
 use crate::event::{Event, Misbehaved};
 use crate::frames::{Frame, Manifest, Mark, Part, Summary};
 use crate::gossip::Gossip;
-use crate::limits::{MAX_BATCH, MAX_PARTS, PULL_TIMEOUT, PULL_WINDOW, PULLS_PER_REQUEST};
+use crate::limits::{LEAST_PULL, LONGEST_PULL, MAX_BATCH, MAX_PARTS, PULL_TIMEOUT, PULL_WINDOW, PULLS_PER_REQUEST};
 use crate::link::{Link, Mask, Partial};
 use crate::replica::Replica;
 
@@ -43,6 +43,8 @@ pub(crate) struct Pull {
     from: PeerId,
     since: Instant,
     size: usize,
+    /// Which of all pulls it is: a neighbour answers them in their order.
+    order: u64,
 }
 
 impl Gossip {
@@ -95,7 +97,7 @@ impl Gossip {
             let Some(origin) = link.asks.pop_front() else { break };
             let bit = link.bit;
             let Some(want) = self.wants.get(&origin).filter(|want| want.links().has(bit)) else { continue };
-            let size = want.size as usize;
+            let size = (want.size as usize).max(LEAST_PULL);
             if self.pulls.contains_key(&origin) || !self.may_become_member(now, peer, origin) {
                 continue;
             }
@@ -104,7 +106,8 @@ impl Gossip {
                 link.progress = now;
             }
             link.asked += size;
-            self.pulls.insert(origin, Pull { from: peer, since: now, size });
+            self.asked += 1;
+            self.pulls.insert(origin, Pull { from: peer, since: now, size, order: self.asked });
             origins.push(origin);
         }
         if !origins.is_empty() {
@@ -146,7 +149,8 @@ impl Gossip {
     pub(crate) fn drop_late_pulls(&mut self, now: Instant) {
         let late = |(origin, pull): (&PeerId, &Pull)| {
             let progress = self.links.get(&pull.from).map_or(pull.since, |link| link.progress.max(pull.since));
-            (now >= progress + PULL_TIMEOUT).then_some((*origin, pull.from))
+            let late = now >= progress + PULL_TIMEOUT || now >= pull.since + LONGEST_PULL;
+            late.then_some((*origin, pull.from))
         };
         let late: Vec<(PeerId, PeerId)> = self.pulls.iter().filter_map(late).collect();
         for (origin, from) in late {
@@ -248,10 +252,10 @@ impl Gossip {
     fn on_part(&mut self, now: Instant, from: PeerId, part: Part) -> Result<(), Misbehaved> {
         let origin = part.manifest.origin.peer_id();
         let Some(link) = self.links.get_mut(&from) else { return Ok(()) };
-        if self.pulls.get(&origin).is_none_or(|pull| pull.from != from) {
+        let Some(order) = self.pulls.get(&origin).filter(|pull| pull.from == from).map(|pull| pull.order) else {
             self.counters.unexpected += 1;
             return Ok(());
-        }
+        };
         link.progress = now;
         let manifest = part.manifest;
         let taken = match link.gather(part) {
@@ -261,7 +265,18 @@ impl Gossip {
         };
         self.end_pull(origin, from);
         self.give_up(origin, from);
+        self.drop_skipped(from, order);
         taken
+    }
+
+    /// Gives up on what a neighbour was asked for before something that has come: it does not have it.
+    fn drop_skipped(&mut self, from: PeerId, order: u64) {
+        let skipped = |(origin, pull): (&PeerId, &Pull)| (pull.from == from && pull.order < order).then_some(*origin);
+        let skipped: Vec<PeerId> = self.pulls.iter().filter_map(skipped).collect();
+        for origin in skipped {
+            self.end_pull(origin, from);
+            self.give_up(origin, from);
+        }
     }
 
     fn take_state(

@@ -47,7 +47,7 @@ impl Reach {
 }
 
 impl Members {
-    fn is_reachable(&self, number: u32) -> bool {
+    pub(crate) fn is_reachable(&self, number: u32) -> bool {
         self.get(number).is_some_and(|known| known.parent != NOBODY)
     }
 

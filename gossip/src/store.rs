@@ -1,7 +1,7 @@
 //! Typed stores over the replicas: own entries are written here, everyone's are read.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meshwork_wire::record::{Links, Store};
 use meshwork_wire::{PeerId, frame};
@@ -19,13 +19,24 @@ impl Gossip {
     /// # Errors
     /// [`Full`] when it does not fit; the entry before stays.
     pub fn put<S: Store>(&mut self, now: Instant, key: &S::Key, value: &S::Value) -> Result<(), Full> {
+        self.put_within::<S>(now, key, value, Duration::ZERO)
+    }
+
+    /// The same for what may wait for others to go with it.
+    pub(crate) fn put_within<S: Store>(
+        &mut self,
+        now: Instant,
+        key: &S::Key,
+        value: &S::Value,
+        pause: Duration,
+    ) -> Result<(), Full> {
         self.observe(now);
         let (name, value) = (name::<S>(key), frame::encode(value));
         if self.members.draft.value(&name) == Some(&value) {
             return Ok(());
         }
         let size = cost(&name.key, &value);
-        self.change(now, name, Some(value), size)?;
+        self.change(now, name, Some(value), size, pause)?;
         Ok(())
     }
 
@@ -35,7 +46,7 @@ impl Gossip {
         let name = name::<S>(key);
         let there = self.members.draft.value(&name).is_some();
         let size = cost(&name.key, &[]);
-        there && self.change(now, name, None, size).is_ok()
+        there && self.change(now, name, None, size, Duration::ZERO).is_ok()
     }
 
     /// What `origin` says under `key`.
@@ -90,7 +101,14 @@ impl Gossip {
     }
 
     /// Changes the draft. A delta stays within a frame, so what would not fit any more is signed before.
-    fn change(&mut self, now: Instant, name: Name, value: Option<Vec<u8>>, size: usize) -> Result<(), Excess> {
+    fn change(
+        &mut self,
+        now: Instant,
+        name: Name,
+        value: Option<Vec<u8>>,
+        size: usize,
+        pause: Duration,
+    ) -> Result<(), Excess> {
         if self.unsigned_size + size > MAX_BATCH {
             self.sign_changes(now);
         }
@@ -99,8 +117,8 @@ impl Gossip {
         let links_changed = name.store == Links::ID;
         self.unsigned.insert(name);
         self.unsigned_size += size;
-        let pause = if links_changed { SIGN_PAUSE } else { PROMPT_SIGN_PAUSE };
-        let due = self.signed.map_or(now, |signed| now.max(signed + pause));
+        let between = if links_changed { SIGN_PAUSE } else { PROMPT_SIGN_PAUSE };
+        let due = self.signed.map_or(now, |signed| now.max(signed + between)).max(now + pause);
         self.sign_at = Some(self.sign_at.map_or(due, |at| at.min(due)));
         self.arm(due);
         if links_changed {

@@ -5,9 +5,7 @@ use std::time::Duration;
 use meshwork_wire::record::Store;
 
 use crate::content::Notes;
-use crate::graph::Graph;
-use crate::random::Random;
-use crate::world::World;
+use crate::world::{Wiring, World};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -75,8 +73,7 @@ impl Course {
     /// Nodes that all start at once, 50 ms apart, on links that lose 1 %.
     #[must_use]
     pub fn new(seed: u64, count: usize, report: fn(&Figure)) -> Self {
-        let graph = Graph::regular(&mut Random::new(seed), count, degree(count));
-        let mut world = World::asleep(seed, graph, count);
+        let mut world = World::asleep(seed, Wiring::from_first(count), count);
         world.remembers = false;
         world.conditions.latency = Duration::from_millis(50);
         world.conditions.loss = 100;
@@ -92,6 +89,7 @@ impl Course {
     /// Runs the course, the whole of it or without partition and losses.
     pub fn run(&mut self, whole: bool) -> &[Figure] {
         self.cold_start();
+        self.settle();
         self.one_change();
         self.idle();
         if whole {
@@ -104,15 +102,36 @@ impl Course {
     /// From nothing to one view.
     pub fn cold_start(&mut self) {
         (0..self.world.count()).for_each(|node| self.world.restart(node));
-        let took = self.until(Self::is_one);
+        let said = self.said();
+        let took = self.until(|course| course.is_one(&said));
         self.note(Figure::time("cold start to one view", took, Duration::from_secs(15)));
         let sent = (0..self.world.count()).map(|node| self.world.sent(node)).sum::<u64>();
         self.note(Figure::fact("cold start, sent by a node", sent as f64 / self.world.count() as f64 / 1e6, "MB"));
     }
 
+    /// Nodes give up what links they made on the way, one after the other.
+    pub fn settle(&mut self) {
+        let (begun, mut changed) = (self.world.now(), self.world.now());
+        let (mut before, mut links) = (self.wiring(), 0);
+        while self.world.now() < changed + QUIET * 2 && self.world.now() < begun + PATIENCE * 10 {
+            self.world.run(Duration::from_secs(1));
+            let now = self.wiring();
+            if now != before {
+                changed = self.world.now();
+            }
+            (before, links) = (now, now.1);
+        }
+        self.note(Figure::fact("links at rest after another", (changed - begun).as_secs_f64(), "s"));
+        self.note(Figure::fact("links of a node", links as f64 / self.world.count() as f64, ""));
+    }
+
+    /// Links that ever came about, and ends of those that there are.
+    fn wiring(&self) -> (u64, usize) {
+        (self.world.connections(), self.world.links().count())
+    }
+
     /// An entry changes at a node of a quiet mesh.
     pub fn one_change(&mut self) {
-        self.world.run(QUIET);
         let (count, origin) = (self.world.count(), self.world.random.index(self.world.count()));
         self.world.watch(Notes::ID, origin);
         let begun = self.world.now();
@@ -128,8 +147,7 @@ impl Course {
     /// What a node sends on average, from a cold start on, once it is quiet.
     pub fn idle_rate(&mut self) -> f64 {
         (0..self.world.count()).for_each(|node| self.world.restart(node));
-        self.until(Self::is_one);
-        self.world.run(QUIET);
+        self.settle();
         self.idle_rates().0
     }
 
@@ -159,14 +177,15 @@ impl Course {
         self.world.put(0, 2, "left");
         self.world.put(half, 2, "right");
         self.world.run(Duration::from_secs(20));
+        let said = self.said();
         self.world.heal();
-        let took = self.until(Self::is_one);
-        self.note(Figure::time("halves healed and equal", took, Duration::from_secs(5)));
+        let took = self.until(|course| course.is_one(&said));
+        self.note(Figure::time("halves healed to one view", took, Duration::from_secs(5)));
     }
 
     /// A tenth of the nodes ends at once.
     pub fn losses(&mut self) {
-        self.world.run(QUIET);
+        self.settle();
         let (count, lost) = (self.world.count(), self.world.count() / 10);
         for _ in 0..lost {
             let living = self.world.living();
@@ -179,12 +198,18 @@ impl Course {
         self.note(Figure::time("a tenth lost, known everywhere", took, Duration::from_secs(10)));
     }
 
-    /// Whether all hold the same, and see all alive.
-    #[must_use]
-    pub fn is_one(&mut self) -> bool {
+    /// The latest state of each node.
+    fn said(&self) -> Vec<Option<(u64, u64)>> {
+        (0..self.world.count()).map(|node| self.world.said(node)).collect()
+    }
+
+    /// Whether all see all alive, and hold what everyone had said by then. While links are chosen anew there is always
+    /// something newer on its way.
+    fn is_one(&self, said: &[Option<(u64, u64)>]) -> bool {
         let living = self.world.living();
         let complete = living.iter().all(|&node| self.world.sees_alive(node) + 1 == living.len());
-        complete && self.world.holds_the_same()
+        let holds = |node: usize| living.iter().all(|&origin| self.world.state(node, origin) >= said[origin]);
+        complete && living.iter().all(|&node| holds(node))
     }
 
     /// How long it takes until something holds.

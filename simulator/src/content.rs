@@ -24,6 +24,9 @@ impl Store for Notes {
     type Value = String;
 }
 
+/// The underlay's first address.
+const UNDERLAY: u32 = 0xc0a8_0000;
+
 /// Pods of each node.
 const PODS: u32 = 3;
 
@@ -64,8 +67,17 @@ fn overlay(node: u32, host: u32) -> Vec<IpAddr> {
     vec![v4.into(), v6.into()]
 }
 
-fn record(random: &mut Random, number: u32) -> PeerRecord {
-    let underlay = Ipv4Addr::from_bits(0xc0a8_0000 + number);
+/// Host that has an address in the underlay.
+#[must_use]
+pub fn host_at(address: SocketAddr) -> Option<usize> {
+    let IpAddr::V4(address) = address.ip() else { return None };
+    usize::try_from(address.to_bits().checked_sub(UNDERLAY)?).ok()
+}
+
+/// What a node says of itself.
+#[must_use]
+pub fn record(random: &mut Random, number: u32) -> PeerRecord {
+    let underlay = Ipv4Addr::from_bits(UNDERLAY + number);
     PeerRecord {
         nickname: format!("worker-{number:05}"),
         cluster: "default".to_owned(),

@@ -37,12 +37,12 @@ impl World {
         self.events(node).iter().filter(|(at, _)| *at >= since).map(|(_, event)| event).filter(about).collect()
     }
 
-    /// Whether all running nodes hold the same, and everyone's own notes are all there.
+    /// Whether all honest running nodes hold the same of each other, and everyone's own notes are all there.
     ///
     /// # Errors
     /// Says what differs.
     pub fn agrees(&self) -> Result<(), String> {
-        let living = self.living();
+        let living = self.honest();
         let Some(&first) = living.first() else { return Ok(()) };
         let reference = self.view(first);
         for &node in &living {
@@ -68,8 +68,10 @@ impl World {
 
     fn view(&self, node: usize) -> View {
         let gossip = self.gossip(node);
-        let links = gossip.entries::<Links>().map(|(origin, key, _)| (origin, key));
-        (gossip.entries::<Notes>().collect(), links.collect())
+        let honest = |origin: PeerId| self.number(origin).is_some_and(|node| self.is_honest(node));
+        let notes = gossip.entries::<Notes>().filter(|(origin, ..)| honest(*origin));
+        let links = gossip.entries::<Links>().filter(|(origin, ..)| honest(*origin));
+        (notes.collect(), links.map(|(origin, key, _)| (origin, key)).collect())
     }
 }
 

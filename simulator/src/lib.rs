@@ -7,6 +7,7 @@
 //! - [`wire`]: what a frame costs and when it arrives
 //! - [`graph`]: who wants a link to whom
 //! - [`content`]: what a node of a real mesh publishes
+//! - [`hostile`]: members that misbehave
 //! - [`judge`]: what has to hold, and what one node sees of another
 //! - [`schedule`]: random things that befall small meshes, and the smallest of them that break something
 //! - [`bars`]: the figures that a large mesh has to reach
@@ -17,6 +18,7 @@ pub mod bars;
 pub mod content;
 pub mod draw;
 pub mod graph;
+pub mod hostile;
 pub mod judge;
 pub mod memory;
 pub mod plot;

@@ -134,7 +134,7 @@ fn schedules(count: u64, seed: u64) -> bool {
     println!("MESHWORK_SEED={seed}");
     let mut random = Random::new(seed);
     for _ in 0..count {
-        let nodes = 2 + random.index(4);
+        let nodes = 2 + random.index(5);
         if let Err(failure) = Schedule::draw(random.draw(), nodes, 12).check() {
             println!("{failure}");
             return false;

@@ -67,6 +67,21 @@ pub(crate) struct End {
     pub(crate) last: Instant,
     /// Frames of the stream that wait for a cut to end.
     pub(crate) held: VecDeque<Packet>,
+    /// When something last came.
+    pub(crate) heard: Instant,
+    /// This end dialled.
+    pub(crate) dialled: bool,
+    /// The dialler's operator named the other side.
+    pub(crate) named: bool,
+    /// The other side was let in because it had nobody else.
+    pub(crate) alone: bool,
+}
+
+impl End {
+    pub(crate) const fn new(connection: u64, now: Instant) -> Self {
+        let held = VecDeque::new();
+        Self { connection, last: now, held, heard: now, dialled: false, named: false, alone: false }
+    }
 }
 
 impl Conditions {

@@ -3,8 +3,11 @@
 //! Time passes from one scheduled moment to the next, and costs nothing in between: what a step costs depends on the
 //! nodes that it touches and not on how many there are. Two runs of one seed are the same run.
 
+mod attack;
+mod driver;
 mod links;
 mod node;
+mod uplink;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -19,13 +22,34 @@ use crate::content::Notes;
 use crate::graph::Graph;
 use crate::random::Random;
 use crate::wire::{Conditions, Packet};
+use driver::{Call, Driver};
 use node::Node;
 
 /// How often a node dials the neighbours to which it has no link.
 const REDIAL: Duration = Duration::from_millis(500);
 
+/// How long a node that learns of a later run of its own looks for the process that did it.
+const LOOK_FOR_COPY: Duration = Duration::from_secs(2);
+
 /// How often a driver tells of a link's round trip.
 const MEASURE: Duration = Duration::from_secs(10);
+
+/// Who has a link to whom.
+#[derive(Debug, Clone)]
+pub enum Wiring {
+    /// Nodes keep links to their neighbours in a graph.
+    Fixed(Graph),
+    /// Nodes choose their links as daemons do, each from the addresses that its operator named.
+    Chosen(Vec<Vec<usize>>),
+}
+
+impl Wiring {
+    /// Chosen links in a mesh that all join through the first node, which names nobody.
+    #[must_use]
+    pub fn from_first(count: usize) -> Self {
+        Self::Chosen((0..count).map(|node| if node == 0 { Vec::new() } else { vec![0] }).collect())
+    }
+}
 
 /// The world.
 pub struct World {
@@ -35,11 +59,16 @@ pub struct World {
     pub conditions: Conditions,
     /// Whether nodes remember their events: fine for small meshes.
     pub remembers: bool,
+    /// Whether nodes that learn that their disk was rolled back begin anew above what they lost, as daemons do.
+    pub recovers: bool,
+    /// A node is hostile, or published two states under one number: honest nodes pass on what others refuse.
+    disturbed: bool,
     start: Instant,
     now: Instant,
     nodes: Vec<Node>,
+    ids: Vec<PeerId>,
     index: HashMap<PeerId, usize>,
-    graph: Graph,
+    wiring: Wiring,
     /// States that are equal are held once.
     pool: Arc<Pool>,
     schedule: BinaryHeap<Reverse<Moment>>,
@@ -76,6 +105,18 @@ enum What {
     Dial(usize, u64),
     Measure(usize, u64),
     Connect(usize, usize),
+    /// An uplink can send again.
+    Free(usize, u64),
+    /// A call comes to the door.
+    Knock(Box<Call>),
+    /// A call is given up.
+    Unanswered(Box<Call>),
+    /// A hostile node does what it should not.
+    Misdeed(usize),
+    /// A node goes on above a run that its disk does not know.
+    Renew(usize, u64, u64),
+    /// The first closed a connection to the second.
+    Closed(usize, usize, u64),
 }
 
 impl PartialEq for Moment {
@@ -102,37 +143,46 @@ impl World {
     /// Nodes that all want links to each other.
     #[must_use]
     pub fn full_mesh(seed: u64, count: usize) -> Self {
-        Self::new(seed, Graph::full(count), count)
+        Self::new(seed, Wiring::Fixed(Graph::full(count)), count)
     }
 
     /// Nodes of which each wants a link to the next.
     #[must_use]
     pub fn chain(seed: u64, count: usize) -> Self {
-        Self::new(seed, Graph::chain(count), count)
+        Self::new(seed, Wiring::Fixed(Graph::chain(count)), count)
     }
 
-    /// Nodes that all start at once and want links as the graph says.
+    /// Nodes that choose their links, and all join through the first.
     #[must_use]
-    pub fn new(seed: u64, graph: Graph, count: usize) -> Self {
-        let mut world = Self::asleep(seed, graph, count);
+    pub fn chosen(seed: u64, count: usize) -> Self {
+        Self::new(seed, Wiring::from_first(count), count)
+    }
+
+    /// Nodes that all start at once.
+    #[must_use]
+    pub fn new(seed: u64, wiring: Wiring, count: usize) -> Self {
+        let mut world = Self::asleep(seed, wiring, count);
         (0..count).for_each(|node| world.restart(node));
         world
     }
 
     /// Nodes that have not been started.
     #[must_use]
-    pub fn asleep(seed: u64, graph: Graph, count: usize) -> Self {
+    pub fn asleep(seed: u64, wiring: Wiring, count: usize) -> Self {
         let now = Instant::now();
         let nodes: Vec<Node> = (0..count).map(|number| Node::new(number, count)).collect();
         Self {
             random: Random::new(seed),
             conditions: Conditions::default(),
             remembers: true,
+            recovers: false,
+            disturbed: false,
             start: now,
             now,
             index: nodes.iter().enumerate().map(|(number, node)| (node.id, number)).collect(),
+            ids: nodes.iter().map(|node| node.id).collect(),
             nodes,
-            graph,
+            wiring,
             pool: Arc::new(Pool::shared()),
             schedule: BinaryHeap::new(),
             scheduled: 0,
@@ -194,6 +244,12 @@ impl World {
             What::Dial(node, start) => self.dial(node, start),
             What::Measure(node, start) => self.measure(node, start),
             What::Connect(one, other) => self.connect(one, other),
+            What::Free(node, turn) => self.free(node, turn),
+            What::Knock(call) => self.knock(*call),
+            What::Unanswered(call) => self.unanswered(&call),
+            What::Misdeed(node) => self.misdeed(node),
+            What::Renew(node, start, incarnation) => self.renew(node, start, incarnation),
+            What::Closed(by, node, connection) => self.closed(by, node, connection),
         }
         true
     }
@@ -245,20 +301,30 @@ impl World {
         while let Some(event) = self.nodes[node].gossip.as_mut().and_then(Gossip::poll_event) {
             self.happened(node, event);
         }
-        let due = self.nodes[node].gossip.as_ref().and_then(Gossip::poll_timeout);
-        self.arm(node, due);
+        self.drive(node);
+        self.rearm(node);
+    }
+
+    /// Has a node called when something of it is due.
+    fn rearm(&mut self, node: usize) {
+        let state = &self.nodes[node];
+        let due = state.gossip.as_ref().and_then(Gossip::poll_timeout);
+        let driver = state.driver.as_ref().map(Driver::due);
+        self.arm(node, due.into_iter().chain(driver).min());
     }
 
     fn happened(&mut self, node: usize, event: Event) {
+        self.heed(node, &event);
         match &event {
-            Event::LinkSilent { peer } => {
-                let (far, now) = (self.index[peer], self.now);
-                self.nodes[node].ends.remove(&far);
-                self.on(node, |gossip, _| gossip.link_down(now, *peer));
+            Event::Recovered { incarnation } if self.recovers => {
+                let what = What::Renew(node, self.nodes[node].starts, incarnation.0);
+                self.at(self.now + LOOK_FOR_COPY, what);
             }
+            Event::LinkSilent { peer } => self.lose_link(node, self.index[peer]),
             Event::Member { peer, state, .. } => {
-                let far = self.index[peer];
-                self.nodes[node].note(far, *state);
+                if let Some(far) = self.index.get(peer) {
+                    self.nodes[node].note(*far, *state);
+                }
             }
             Event::Changed { store, origin } => {
                 let now = self.now;
@@ -294,8 +360,11 @@ impl World {
         if !self.runs(node) {
             return;
         }
-        if due.is_some_and(|due| due <= self.now) {
+        let gossip = self.nodes[node].gossip.as_ref().and_then(Gossip::poll_timeout);
+        if gossip.is_some_and(|due| due <= self.now) {
             self.on(node, |gossip, now| gossip.handle_timeout(now));
+        } else if due.is_some_and(|due| due <= self.now) {
+            self.drain(node);
         } else {
             self.arm(node, due);
         }

@@ -282,3 +282,16 @@ fn a_full_map_travels_in_several_frames() {
     let mesh = settled(mesh);
     assert_eq!(mesh.gossip(1).entries::<Notes>().count(), 55);
 }
+
+#[test]
+fn what_a_slow_node_had_to_send_does_not_outlive_its_slowness() {
+    let mut mesh = settled(World::full_mesh(1, 12));
+    mesh.slow_down(0, Some(300));
+    mesh.run(30 * SECOND);
+    mesh.slow_down(0, None);
+    mesh.run(10 * SECOND);
+    assert_eq!(mesh.agrees(), Ok(()));
+    mesh.crash(1);
+    let took = mesh.run_until(10 * SECOND, |mesh| (2..12).all(|node| mesh.sees(node, 1, MemberState::Suspect)));
+    assert!(took.is_some_and(|took| took <= 5 * SECOND), "{took:?}");
+}

@@ -8,7 +8,7 @@ use meshwork_simulator::schedule::Schedule;
 const SMALL: u64 = 100_000;
 
 /// Schedules of meshes of thirty in the full run.
-const LARGE: u64 = 400;
+const LARGE: u64 = 200;
 
 fn run(salt: u64, full: u64, schedule: impl Fn(&mut Random) -> Schedule) {
     let mut random = Random::new(seed() ^ salt);
@@ -18,7 +18,7 @@ fn run(salt: u64, full: u64, schedule: impl Fn(&mut Random) -> Schedule) {
 }
 
 fn small(random: &mut Random) -> Schedule {
-    let count = 2 + random.index(4);
+    let count = 2 + random.index(5);
     Schedule::draw(random.draw(), count, 12)
 }
 

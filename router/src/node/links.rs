@@ -197,7 +197,7 @@ impl Node {
         let alone = self.links.is_empty();
         tracing::info!(%target, reason, "sent elsewhere");
         self.dialer.elsewhere(now, target, by, reason, alone, jitter());
-        self.choice.refused(now, by, self.links.len());
+        self.choice.refused(now, &mut crate::random::number, by, self.links.len());
         if alone && self.parts.config.discovery {
             let ours = self.own_endpoints();
             let mut named = referral.0.clone();

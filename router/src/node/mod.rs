@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use meshwork_gossip::Gossip;
+use meshwork_gossip::neighbours::Choice;
 use meshwork_identity::{Identity, Secrets};
 use meshwork_state::StateError;
 use meshwork_sys::netlink::Netlink;
@@ -101,7 +102,7 @@ pub struct Node {
     peer_of_link: BTreeMap<LinkId, PeerId>,
     newcomers: twins::Newcomers,
     later_run: twins::LaterRun,
-    choice: neighbours::Choice,
+    choice: Choice,
     /// What members say of themselves.
     records: Arc<BTreeMap<PeerId, PeerRecord>>,
     own: Vec<std::net::IpAddr>,
@@ -260,7 +261,7 @@ impl Node {
             peer_of_link: BTreeMap::new(),
             newcomers: twins::Newcomers::default(),
             later_run: twins::LaterRun::default(),
-            choice: neighbours::Choice::new(parts.identity.peer_id(), now),
+            choice: Choice::new(parts.identity.peer_id(), now),
             records: Arc::default(),
             confirmed: standing_links(&mut parts.netlink, view.leases.iter().map(host_interface)),
             own: own.map(|lease| lease.pod.addresses.clone()).unwrap_or_default(),

@@ -1,18 +1,10 @@
 //! Links come up, carry frames and go.
 
-use std::collections::VecDeque;
-use std::time::Duration;
-
-use meshwork_gossip::Transmit;
-
-use super::{MEASURE, REDIAL, What, World};
-use crate::wire::{End, Packet, Passage};
+use super::{MEASURE, REDIAL, What, Wiring, World};
+use crate::wire::{End, Packet};
 
 /// Round trips from a dial to a link: handshake and proof.
-const HANDSHAKE: u32 = 2;
-
-/// One column of the record of traffic.
-const COLUMN: u128 = 100;
+pub(super) const HANDSHAKE: u32 = 2;
 
 impl World {
     /// Blocks both ways between two nodes.
@@ -40,7 +32,9 @@ impl World {
             .flat_map(|node| node.ends.values_mut())
             .flat_map(|end| std::mem::take(&mut end.held))
             .collect();
-        held.into_iter().for_each(|packet| self.fly(packet));
+        for packet in held {
+            self.fly(packet);
+        }
     }
 
     /// Whether nothing gets from one to the other.
@@ -55,7 +49,13 @@ impl World {
         self.nodes.iter().enumerate().flat_map(|(near, node)| node.ends.keys().map(move |far| (near, *far)))
     }
 
-    fn is_whole(&self, one: usize, other: usize) -> bool {
+    /// Links that came about so far.
+    #[must_use]
+    pub const fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    pub(super) fn is_whole(&self, one: usize, other: usize) -> bool {
         let near = self.nodes[one].ends.get(&other).map(|end| end.connection);
         near.is_some() && near == self.nodes[other].ends.get(&one).map(|end| end.connection)
     }
@@ -70,8 +70,8 @@ impl World {
         if !self.is_running(node) || self.nodes[node].starts != start {
             return;
         }
-        let wanted: Vec<usize> =
-            self.graph.neighbours(node).filter(|&far| node < far && self.can_meet(node, far)).collect();
+        let Wiring::Fixed(graph) = &self.wiring else { return };
+        let wanted: Vec<usize> = graph.neighbours(node).filter(|&far| node < far && self.can_meet(node, far)).collect();
         for far in wanted {
             let at = self.now + self.conditions.latency * 2 * HANDSHAKE;
             self.at(at, What::Connect(node, far));
@@ -83,11 +83,16 @@ impl World {
         if !self.can_meet(one, other) {
             return;
         }
+        self.link(one, other, |_, _| ());
+    }
+
+    /// Gives two nodes a link. `note` says what each end is.
+    pub(super) fn link(&mut self, one: usize, other: usize, note: impl Fn(&mut End, usize)) {
         self.connections += 1;
         for (near, far) in [(one, other), (other, one)] {
-            self.nodes[near]
-                .ends
-                .insert(far, End { connection: self.connections, last: self.now, held: VecDeque::new() });
+            let mut end = End::new(self.connections, self.now);
+            note(&mut end, near);
+            self.nodes[near].ends.insert(far, end);
         }
         let rtt = self.conditions.latency * 2;
         for (near, far) in [(one, other), (other, one)] {
@@ -116,47 +121,6 @@ impl World {
         }
     }
 
-    pub(super) fn send(&mut self, from: usize, Transmit { to, frame, reliable }: Transmit) {
-        let to = self.index[&to];
-        if let Some(connection) = self.nodes[from].ends.get(&to).map(|end| end.connection) {
-            self.fly(Packet { from, to, connection, reliable, frame });
-        }
-    }
-
-    fn fly(&mut self, packet: Packet) {
-        let (now, length) = (self.now, packet.frame.len());
-        let state = &mut self.nodes[packet.from];
-        let leaves = state.busy_until.unwrap_or(now).max(now);
-        let Some(end) = state.ends.get_mut(&packet.to) else { return };
-        let Passage { bytes, arrives } = if packet.reliable {
-            self.conditions.stream(&mut self.random, leaves, end.last, length)
-        } else {
-            self.conditions.datagram(&mut self.random, leaves, length)
-        };
-        if let Some(at) = arrives.filter(|_| packet.reliable) {
-            end.last = at;
-        }
-        if let Some(bandwidth) = state.bandwidth {
-            state.busy_until = Some(leaves + Duration::from_micros(bytes * 1_000_000 / bandwidth));
-        }
-        state.sent += bytes;
-        self.tally(bytes);
-        let Some(arrives) = arrives else { return };
-        if !packet.reliable && self.random.chance(self.conditions.duplicates) {
-            let again = arrives + self.conditions.late(&mut self.random);
-            self.at(again, What::Arrival(Box::new(packet.clone())));
-        }
-        self.at(arrives, What::Arrival(Box::new(packet)));
-    }
-
-    fn tally(&mut self, bytes: u64) {
-        let column = usize::try_from(self.elapsed().as_millis() / COLUMN).unwrap_or_default();
-        if self.traffic.len() <= column {
-            self.traffic.resize(column + 1, 0);
-        }
-        self.traffic[column] += bytes;
-    }
-
     pub(super) fn arrive(&mut self, packet: Packet) {
         let cut = self.is_cut(packet.from, packet.to);
         if packet.reliable {
@@ -178,11 +142,19 @@ impl World {
     }
 
     pub(super) fn deliver(&mut self, packet: Packet) {
-        let from = self.id(packet.from);
-        let open = self.nodes[packet.to].ends.get(&packet.from).is_some_and(|end| end.connection == packet.connection);
-        if open && self.is_running(packet.to) {
+        let (from, now) = (self.id(packet.from), self.now);
+        let end = self.nodes[packet.to].ends.get_mut(&packet.from);
+        let Some(end) = end.filter(|end| end.connection == packet.connection) else {
+            return self.reset(packet.to, packet.from, packet.connection);
+        };
+        end.heard = now;
+        if self.is_running(packet.to) {
+            let (random, state) = (&mut self.random, &mut self.nodes[packet.to]);
+            if state.hostile.as_mut().is_some_and(|hostile| !hostile.takes(random, &packet.frame)) {
+                return;
+            }
             let outcome = self.on(packet.to, |gossip, now| gossip.receive(now, from, &packet.frame));
-            outcome.expect("honest nodes behave");
+            assert!(outcome.is_ok() || self.disturbed, "honest nodes behave: {outcome:?}");
         }
     }
 }

@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 
 use meshwork_gossip::{Event, Gossip, MemberState};
 use meshwork_identity::Identity;
+use meshwork_wire::record::Peers;
 use meshwork_wire::{Incarnation, PeerId};
 
-use super::{MEASURE, REDIAL, What, World};
+use super::driver::Driver;
+use super::uplink::Uplink;
+use super::{MEASURE, REDIAL, What, Wiring, World};
 use crate::content::{self, Notes};
+use crate::hostile::Hostile;
 use crate::random::Random;
 use crate::wire::{End, Packet};
 
@@ -34,10 +38,11 @@ pub(super) struct Node {
     pub(super) armed: Option<Instant>,
     pub(super) paused_until: Option<Instant>,
     pub(super) backlog: VecDeque<Packet>,
-    /// Bytes a second that it can send, if that is what limits it.
-    pub(super) bandwidth: Option<u64>,
-    /// When what it sent so far is on the wire.
-    pub(super) busy_until: Option<Instant>,
+    pub(super) uplink: Uplink,
+    /// What it does besides, if it is hostile.
+    pub(super) hostile: Option<Hostile>,
+    /// Chooses its links, where nodes do that.
+    pub(super) driver: Option<Driver>,
     /// Its ends of connections, by the other side.
     pub(super) ends: BTreeMap<usize, End>,
     pub(super) sent: u64,
@@ -63,8 +68,9 @@ impl Node {
             armed: None,
             paused_until: None,
             backlog: VecDeque::new(),
-            bandwidth: None,
-            busy_until: None,
+            uplink: Uplink::default(),
+            hostile: None,
+            driver: None,
             ends: BTreeMap::new(),
             sent: 0,
             alive: vec![0; count.div_ceil(64)],
@@ -86,6 +92,12 @@ impl World {
     #[must_use]
     pub fn id(&self, node: usize) -> PeerId {
         self.nodes[node].id
+    }
+
+    /// The node of this name.
+    #[must_use]
+    pub fn number(&self, id: PeerId) -> Option<usize> {
+        self.index.get(&id).copied()
     }
 
     /// How many nodes there are, running or not.
@@ -172,11 +184,6 @@ impl World {
         self.nodes.iter_mut().for_each(|node| node.realistic = true);
     }
 
-    /// Limits what a node can send.
-    pub fn slow_down(&mut self, node: usize, bytes_per_second: Option<u64>) {
-        self.nodes[node].bandwidth = bytes_per_second;
-    }
-
     /// Ends a node's process at once.
     pub fn crash(&mut self, node: usize) {
         let said = self.said(node);
@@ -186,7 +193,8 @@ impl World {
         state.due = None;
         state.backlog.clear();
         state.paused_until = None;
-        state.busy_until = None;
+        state.uplink.stop();
+        state.driver = None;
         state.alive.fill(0);
         state.living = 0;
         state.ends.clear();
@@ -199,13 +207,19 @@ impl World {
         if state.gossip.is_some() {
             return;
         }
-        state.incarnation += 1;
+        state.incarnation = state.incarnation.saturating_add(1);
         state.starts += 1;
         let start = state.starts;
         let mut gossip =
             Gossip::sharing(state.identity.clone(), Incarnation(state.incarnation), now, Arc::clone(&self.pool));
+        let number = u32::try_from(node).unwrap_or_default();
         if state.realistic {
-            content::publish(&mut gossip, now, u32::try_from(node).unwrap_or_default()).expect("it fits");
+            content::publish(&mut gossip, now, number).expect("it fits");
+        }
+        if let Wiring::Chosen(seeds) = &self.wiring {
+            let record = content::record(&mut Random::new(u64::from(number)), number);
+            gossip.put::<Peers>(now, &(), &record).expect("it fits");
+            state.driver = Some(Driver::new(state.id, now, &seeds[node]));
         }
         for (key, value) in &state.notes {
             gossip.put::<Notes>(now, key, value).expect("it fitted before");
@@ -219,8 +233,19 @@ impl World {
 
     /// Takes a crashed node's disk back by one run, without its notes.
     pub fn roll_back(&mut self, node: usize) {
-        self.nodes[node].incarnation -= 1;
-        self.nodes[node].notes.clear();
+        self.disturbed = true;
+        let state = &mut self.nodes[node];
+        state.incarnation = state.incarnation.saturating_sub(1);
+        state.notes.clear();
+    }
+
+    /// Starts a node's process again above a later run of its own, unless it was started meanwhile.
+    pub(super) fn renew(&mut self, node: usize, start: u64, incarnation: u64) {
+        if self.is_running(node) && self.nodes[node].starts == start && incarnation >= self.nodes[node].incarnation {
+            self.crash(node);
+            self.nodes[node].incarnation = incarnation;
+            self.restart(node);
+        }
     }
 
     /// Stops a node for a while; what arrives waits for it.

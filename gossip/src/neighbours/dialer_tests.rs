@@ -4,8 +4,11 @@ use super::*;
 
 const PEER: PeerId = PeerId([7; 16]);
 
-fn target(text: &str) -> Target {
-    Target::parse(text).expect("a target")
+type Dialer = super::Dialer<String>;
+type TargetKey = super::TargetKey<String>;
+
+fn target(text: &str) -> String {
+    text.to_owned()
 }
 
 fn named(text: &str) -> TargetKey {
