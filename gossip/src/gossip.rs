@@ -60,6 +60,8 @@ pub struct Gossip {
     pub(crate) signed_states: Signed,
     /// The latest own state known elsewhere that we did not sign.
     pub(crate) outranked: Option<Stamp>,
+    /// Until then at most it is waited for.
+    pub(crate) quiet_until: Option<Instant>,
     /// The latest of them that is here.
     pub(crate) former: Option<Arc<Replica>>,
     events: VecDeque<Event>,
@@ -106,6 +108,7 @@ impl Gossip {
             due: None,
             signed_states: Signed::default(),
             outranked: None,
+            quiet_until: None,
             former: None,
             events: VecDeque::new(),
             changed: BTreeSet::new(),

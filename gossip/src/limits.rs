@@ -25,6 +25,10 @@ pub const ENTRY_OVERHEAD: usize = 16;
 /// come one a second, in 64 KB.
 pub(crate) const MOST_SIGNED: usize = 4096;
 
+/// How long a node that was told of a later state of its own waits for it before it tells others its own: a few requests,
+/// each to another neighbour.
+pub(crate) const QUIET: Duration = Duration::from_secs(15);
+
 /// Most origins held.
 pub const MAX_MEMBERS: usize = 8192;
 

@@ -89,6 +89,8 @@ impl Gossip {
         let pulled = (!self.pulls.is_empty()).then_some(self.beat);
         let announced = self.links.values().filter_map(|link| link.announces_at(now));
         let timers = links.chain(announced).chain(self.members.timeout()).chain(self.sign_at).chain(pulled);
+        let quiet = self.quiet_until.filter(|until| *until > now);
+        let timers = timers.chain(quiet);
         let next = timers.min();
         next.into_iter().for_each(|at| self.arm(at.max(now)));
     }

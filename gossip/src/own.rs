@@ -3,8 +3,8 @@
 //! Runs have rising incarnations, and a run counts what it signs. So a state of this run or of a later one that this
 //! process did not sign was signed by another process with its key, from the same disk or a copy of it: the disk was rolled
 //! back, or the node runs twice. What that other process published is pulled and kept aside. Until this node goes on as a
-//! later run, it tells nobody its own state, which would take the place of the other's and of all that is known of it; and
-//! a neighbour learns it only after it said in its greeting which one it holds.
+//! later run, or nobody has the other's state any more, it tells nobody its own, which would take its place; and a neighbour
+//! learns it only after it said in its greeting which one it holds.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::event::{Event, Misbehaved};
 use crate::frames::{Manifest, Mark, Stamp, Summary};
 use crate::gossip::Gossip;
 use crate::hash::Half;
-use crate::limits::MOST_SIGNED;
+use crate::limits::{MOST_SIGNED, QUIET};
 use crate::membership::SELF;
 use crate::replica::Replica;
 use crate::sync::USUAL_SIZE;
@@ -66,6 +66,7 @@ impl Gossip {
         self.unsigned_size = 0;
         self.sign_at = None;
         self.outranked = self.outranked.filter(|stamp| stamp.incarnation >= incarnation);
+        self.quiet_until = None;
         self.publish(Stamp { incarnation, sequence: 1, root: self.members.draft.root() });
         self.settle(now);
     }
@@ -81,12 +82,25 @@ impl Gossip {
 
     /// Whether a neighbour may learn this node's own state: not before it said what it holds of this node.
     pub(crate) fn tells_own(&self, to: PeerId) -> bool {
-        self.outranked.is_none() && self.links.get(&to).is_some_and(|link| link.greeted)
+        !self.keeps_quiet() && self.links.get(&to).is_some_and(|link| link.greeted)
+    }
+
+    /// Whether what another process of this node published has to be kept from being replaced, at others or here. Where
+    /// nobody has it any more there is nothing to keep, and who only says so is not waited for any longer.
+    pub(crate) fn keeps_quiet(&self) -> bool {
+        let on_its_way = || self.wants.contains_key(&self.id) || self.pulls.contains_key(&self.id);
+        let waits = || self.quiet_until.is_some_and(|until| self.clock.observed() < until) && on_its_way();
+        self.outranked.is_some() && (self.former.is_some() || waits())
+    }
+
+    /// Whether another process of this node signed it. This one may have come to sign the very same since it was told.
+    fn is_others(&self, mark: Mark) -> bool {
+        self.outranked.is_some_and(|stamp| stamp.mark() == mark) || !self.signed_states.holds(mark)
     }
 
     /// A neighbour holds this of us.
     pub(crate) fn on_own_manifest(&mut self, from: PeerId, manifest: &Manifest) -> Result<(), Misbehaved> {
-        if self.signed_states.holds(manifest.stamp.mark()) {
+        if !self.is_others(manifest.stamp.mark()) {
             return Ok(());
         }
         if manifest.origin != self.identity.public_key() || !manifest.is_valid() {
@@ -94,6 +108,8 @@ impl Gossip {
         }
         if self.outranked.is_none_or(|known| known < manifest.stamp) {
             self.outranked = Some(manifest.stamp);
+            let until = *self.quiet_until.get_or_insert(self.clock.observed() + QUIET);
+            self.arm(until);
             self.emit(Event::Outranked { incarnation: manifest.stamp.incarnation });
         }
         self.want(from, &Summary { origin: self.id, mark: manifest.stamp.mark(), size: USUAL_SIZE });
@@ -102,7 +118,7 @@ impl Gossip {
 
     /// A neighbour says that it holds this of us: nothing is believed before the state itself is here.
     pub(crate) fn compare_own(&mut self, from: PeerId, summary: &Summary, again: bool) {
-        if !self.signed_states.holds(summary.mark) {
+        if self.is_others(summary.mark) {
             self.want(from, summary);
         } else if summary.mark != self.own_replica().mark()
             && let Some(bit) = self.links.get(&from).map(|link| link.bit)
@@ -115,7 +131,7 @@ impl Gossip {
     /// Keeps what another process of this node published, the latest of it.
     pub(crate) fn hold_former(&mut self, replica: Arc<Replica>) {
         let is_later = self.former.as_ref().is_none_or(|former| replica.stamp() > former.stamp());
-        if is_later && !self.signed_states.holds(replica.mark()) {
+        if is_later && self.is_others(replica.mark()) {
             let incarnation = replica.incarnation();
             self.satisfied(self.id, replica.mark());
             self.former = Some(replica);

@@ -117,7 +117,7 @@ impl Gossip {
             (0..16).for_each(|digit| self.list([&path[..], &[digit]].concat(), answers));
             return;
         }
-        let told = numbers.into_iter().filter(|number| *number != SELF || self.outranked.is_none());
+        let told = numbers.into_iter().filter(|number| *number != SELF || !self.keeps_quiet());
         let known = told.filter_map(|number| self.members.get(number));
         let summaries = known.filter_map(|known| Some(known.replica.as_ref()?.summary(known.id))).collect();
         answers.push(Item::Listing { path, summaries });

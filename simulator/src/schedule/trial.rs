@@ -66,6 +66,8 @@ impl Trial {
             Step::Heal => world.heal(),
             Step::Crash(node) => world.crash(node),
             Step::Restart(node) => world.restart(node),
+            // What a hostile node says that is old says nothing of who lives.
+            Step::RollBack(node) if !world.is_honest(node) => {}
             Step::RollBack(node) => {
                 world.crash(node);
                 world.roll_back(node);
