@@ -39,6 +39,10 @@ pub enum Step {
     Pause(usize, u64),
     /// A node sends so many bytes a second at most, or as fast as it likes.
     Slow(usize, Option<u64>),
+    /// A pod of a node needs an address, for so many milliseconds at most.
+    Lease(usize, u32, u64),
+    /// A pod of a node needs none any more.
+    Release(usize, u32),
     /// Milliseconds pass.
     Wait(u64),
 }
@@ -65,6 +69,8 @@ pub struct Schedule {
     pub shape: Shape,
     /// Nodes that run from the beginning, the first ones.
     pub awake: usize,
+    /// Length of the prefix from which nodes hand out addresses, if they do.
+    pub range: Option<u8>,
     /// Nodes that are hostile, the last ones.
     pub hostile: usize,
     /// What they do.
@@ -75,8 +81,11 @@ pub struct Schedule {
 
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, count, shape, awake, hostile, misdeeds, steps } = self;
+        let Self { seed, count, shape, awake, range, hostile, misdeeds, steps } = self;
         write!(f, "{count} nodes, {shape:?}, {awake} from the beginning, wire {seed}")?;
+        if let Some(range) = range {
+            write!(f, ", addresses of a /{range}")?;
+        }
         if *hostile > 0 {
             write!(f, ", {hostile} of them hostile: {misdeeds:?}")?;
         }
@@ -94,8 +103,15 @@ impl Schedule {
         let most = if shape == Shape::Chain { 1 } else { 2 };
         let hostile = if random.below(3) == 0 { (1 + random.index(most)).min(count.saturating_sub(2)) } else { 0 };
         let misdeeds = (0..1 + random.below(4)).map(|_| random.pick(&MISDEEDS)).collect();
-        let steps = (0..length).flat_map(|_| [step(&mut random, count), pass(&mut random)]).collect();
-        Self { seed, count, shape, awake, hostile, misdeeds, steps }
+        // What a disk that was rolled back gave away is known to others alone, and nobody keeps it from giving it again.
+        let range = (random.below(3) == 0).then(|| random.pick(&[26, 24, 20]));
+        let hostile = if range.is_some() { 0 } else { hostile };
+        let any = |random: &mut Random| match range {
+            Some(_) => lasting(random, count),
+            None => step(random, count),
+        };
+        let steps = (0..length).flat_map(|_| [any(&mut random), pass(&mut random)]).collect();
+        Self { seed, count, shape, awake, range, hostile, misdeeds, steps }
     }
 
     /// Runs it.
@@ -168,6 +184,19 @@ fn step(random: &mut Random, count: usize) -> Step {
         14 if random.below(2) == 0 => Step::RestartAll,
         14 => Step::Slow(one, random.pick(&[None, Some(20_000), Some(100_000)])),
         _ => Step::Pause(one, random.below(15_000)),
+    }
+}
+
+/// A step that takes nothing from a disk, and mostly one about addresses.
+fn lasting(random: &mut Random, count: usize) -> Step {
+    let (node, pod) = (random.index(count), u32::try_from(random.below(8)).unwrap_or_default());
+    match random.below(4) {
+        0 | 1 => Step::Lease(node, pod, random.below(8000)),
+        2 => Step::Release(node, pod),
+        _ => match step(random, count) {
+            Step::RollBack(node) => Step::Crash(node),
+            step => step,
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 //! Time passes from one scheduled moment to the next, and costs nothing in between: what a step costs depends on the
 //! nodes that it touches and not on how many there are. Two runs of one seed are the same run.
 
+mod addresses;
 mod attack;
 mod driver;
 mod links;
@@ -22,6 +23,7 @@ use crate::content::Notes;
 use crate::graph::Graph;
 use crate::random::Random;
 use crate::wire::{Conditions, Packet};
+use addresses::{Allocator, Space};
 use driver::{Call, Driver};
 use node::Node;
 
@@ -61,6 +63,8 @@ pub struct World {
     pub remembers: bool,
     /// Whether nodes that learn that their disk was rolled back begin anew above what they lost, as daemons do.
     pub recovers: bool,
+    /// Addresses that nodes hand out.
+    space: Option<Space>,
     /// A node is hostile, or published two states under one number: honest nodes pass on what others refuse.
     disturbed: bool,
     start: Instant,
@@ -176,6 +180,7 @@ impl World {
             conditions: Conditions::default(),
             remembers: true,
             recovers: false,
+            space: None,
             disturbed: false,
             start: now,
             now,
@@ -302,6 +307,12 @@ impl World {
             self.happened(node, event);
         }
         self.drive(node);
+        if self.nodes[node].allocator.is_some() {
+            self.allocate(node);
+            while let Some(transmit) = self.nodes[node].gossip.as_mut().and_then(Gossip::poll_transmit) {
+                self.send(node, transmit);
+            }
+        }
         self.rearm(node);
     }
 
@@ -310,11 +321,13 @@ impl World {
         let state = &self.nodes[node];
         let due = state.gossip.as_ref().and_then(Gossip::poll_timeout);
         let driver = state.driver.as_ref().map(Driver::due);
-        self.arm(node, due.into_iter().chain(driver).min());
+        let allocator = state.allocator.as_ref().and_then(Allocator::due);
+        self.arm(node, due.into_iter().chain(driver).chain(allocator).min());
     }
 
     fn happened(&mut self, node: usize, event: Event) {
         self.heed(node, &event);
+        self.note_for_allocator(node, &event);
         match &event {
             Event::Recovered { incarnation } if self.recovers => {
                 let what = What::Renew(node, self.nodes[node].starts, incarnation.0);

@@ -52,3 +52,41 @@ impl Growth {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::neighbours::OwnLink;
+
+    #[test]
+    fn a_mesh_is_ripe_when_it_has_been_about_as_large_for_a_while() {
+        let (start, mut growth) = (Instant::now(), Growth::default());
+        let at = |ms| start + Duration::from_millis(ms);
+        growth.note(start, 100);
+        assert!(growth.is_unripe(at(999)) && !growth.is_unripe(at(1000)));
+        growth.note(at(900), 113);
+        assert!(growth.is_unripe(at(1800)));
+        growth.note(at(1900), 120);
+        assert!(!growth.is_unripe(at(1900)));
+        growth.note(at(1950), 110);
+        growth.note(at(1960), 120);
+        assert!(!growth.is_unripe(at(1960)), "a few that come back are no growth");
+    }
+
+    #[test]
+    fn links_that_are_there_stay_and_few_are_made() {
+        let peer = |number| PeerId([number; 16]);
+        let mut picks: BTreeSet<PeerId> = (0..8).map(peer).collect();
+        let own = |count: u8| Own {
+            links: (4..4 + count).map(|n| (peer(n), OwnLink::default())).collect(),
+            ..Own::default()
+        };
+        Growth::default().thin(&mut picks, &own(1));
+        assert_eq!(picks, [0, 1, 4].map(peer).into());
+        let mut picks: BTreeSet<PeerId> = (0..8).map(peer).collect();
+        Growth::default().thin(&mut picks, &own(4));
+        assert_eq!(picks, [4, 5, 6, 7].map(peer).into());
+    }
+}

@@ -49,6 +49,7 @@ impl Trial {
         world.conditions.loss = u32::try_from(random.below(3000)).unwrap_or_default();
         world.conditions.duplicates = u32::try_from(random.below(1000)).unwrap_or_default();
         (count - hostile..count).for_each(|node| world.corrupt(node, &schedule.misdeeds));
+        schedule.range.into_iter().for_each(|prefix| world.share_addresses(prefix));
         (0..schedule.awake).for_each(|node| world.restart(node));
         let links = u32::try_from(if shape == Shape::Chain { count } else { FAR }).unwrap_or(u32::MAX);
         let crossing = (latency + world.conditions.jitter) * links;
@@ -68,6 +69,8 @@ impl Trial {
             Step::Restart(node) => world.restart(node),
             // What a hostile node says that is old says nothing of who lives.
             Step::RollBack(node) if !world.is_honest(node) => {}
+            Step::Lease(node, pod, patience) => world.lease(node, pod, Duration::from_millis(patience)),
+            Step::Release(node, pod) => world.release(node, pod),
             Step::RollBack(node) => {
                 world.crash(node);
                 world.roll_back(node);
@@ -99,6 +102,7 @@ impl Trial {
     /// What has to hold at every moment: everyone keeps what is its own, believes of others only what they said, and
     /// never goes back to an earlier state.
     fn hold(&mut self) -> Result<(), String> {
+        self.world.shares_soundly()?;
         let honest: Vec<usize> = (0..self.world.count()).filter(|&node| self.world.is_honest(node)).collect();
         for node in self.world.honest() {
             self.world.keeps_its_own(node)?;
@@ -136,7 +140,7 @@ impl Trial {
         let end = self.world.now() + PATIENCE;
         loop {
             self.wait(Duration::from_millis(500))?;
-            match self.world.agrees() {
+            match self.world.agrees().and_then(|()| self.world.agrees_on_space()) {
                 Err(difference) if self.world.now() >= end => return Err(difference),
                 Err(_) => {}
                 Ok(()) => return Ok(()),

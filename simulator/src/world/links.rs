@@ -3,6 +3,9 @@
 use super::{MEASURE, REDIAL, What, Wiring, World};
 use crate::wire::{End, Packet};
 
+/// Frames that may wait for a cut to end; a daemon drops what its queue has no room for.
+const MOST_HELD: usize = 1024;
+
 /// Round trips from a dial to a link: handshake and proof.
 pub(super) const HANDSHAKE: u32 = 2;
 
@@ -127,7 +130,9 @@ impl World {
             let end = self.nodes[packet.from].ends.get_mut(&packet.to);
             let Some(end) = end.filter(|end| end.connection == packet.connection) else { return };
             if cut || !end.held.is_empty() {
-                end.held.push_back(packet);
+                if end.held.len() < MOST_HELD {
+                    end.held.push_back(packet);
+                }
                 return;
             }
         }

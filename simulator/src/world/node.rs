@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use meshwork_gossip::{Event, Gossip, MemberState};
 use meshwork_identity::Identity;
+use meshwork_ipam::Snapshot;
 use meshwork_wire::record::Peers;
 use meshwork_wire::{Incarnation, PeerId};
 
+use super::addresses::Allocator;
 use super::driver::Driver;
 use super::uplink::Uplink;
 use super::{MEASURE, REDIAL, What, Wiring, World};
@@ -41,6 +43,12 @@ pub(super) struct Node {
     pub(super) uplink: Uplink,
     /// What it does besides, if it is hostile.
     pub(super) hostile: Option<Hostile>,
+    /// Hands out addresses, where nodes do that.
+    pub(super) allocator: Option<Allocator>,
+    /// What of that outlives the process.
+    pub(super) disk: Snapshot,
+    /// The same when the process began.
+    earlier: Snapshot,
     /// Chooses its links, where nodes do that.
     pub(super) driver: Option<Driver>,
     /// Its ends of connections, by the other side.
@@ -70,6 +78,9 @@ impl Node {
             backlog: VecDeque::new(),
             uplink: Uplink::default(),
             hostile: None,
+            allocator: None,
+            disk: Snapshot::default(),
+            earlier: Snapshot::default(),
             driver: None,
             ends: BTreeMap::new(),
             sent: 0,
@@ -195,6 +206,7 @@ impl World {
         state.paused_until = None;
         state.uplink.stop();
         state.driver = None;
+        state.allocator = None;
         state.alive.fill(0);
         state.living = 0;
         state.ends.clear();
@@ -202,13 +214,14 @@ impl World {
 
     /// Starts a node that is not running, under the next incarnation, with the notes that it has on disk.
     pub fn restart(&mut self, node: usize) {
-        let now = self.now;
+        let (now, ranges) = (self.now, self.ranges());
         let state = &mut self.nodes[node];
         if state.gossip.is_some() {
             return;
         }
         state.incarnation = state.incarnation.saturating_add(1);
         state.starts += 1;
+        state.earlier = state.disk.clone();
         let start = state.starts;
         let mut gossip =
             Gossip::sharing(state.identity.clone(), Incarnation(state.incarnation), now, Arc::clone(&self.pool));
@@ -216,15 +229,20 @@ impl World {
         if state.realistic {
             content::publish(&mut gossip, now, number).expect("it fits");
         }
-        if let Wiring::Chosen(seeds) = &self.wiring {
-            let record = content::record(&mut Random::new(u64::from(number)), number);
+        let chosen = matches!(self.wiring, Wiring::Chosen(_));
+        if chosen || ranges.is_some() {
+            let mut record = content::record(&mut Random::new(u64::from(number)), number);
+            record.ranges = ranges.unwrap_or(record.ranges);
             gossip.put::<Peers>(now, &(), &record).expect("it fits");
+        }
+        if let Wiring::Chosen(seeds) = &self.wiring {
             state.driver = Some(Driver::new(state.id, now, &seeds[node]));
         }
         for (key, value) in &state.notes {
             gossip.put::<Notes>(now, key, value).expect("it fitted before");
         }
         state.gossip = Some(gossip);
+        self.begin_allocator(node);
         self.drain(node);
         let phase = self.random.below(REDIAL.as_millis() as u64);
         self.at(now + Duration::from_millis(phase), What::Dial(node, start));
@@ -237,6 +255,7 @@ impl World {
         let state = &mut self.nodes[node];
         state.incarnation = state.incarnation.saturating_sub(1);
         state.notes.clear();
+        state.disk = state.earlier.clone();
     }
 
     /// Starts a node's process again above a later run of its own, unless it was started meanwhile.
