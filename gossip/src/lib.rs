@@ -18,6 +18,8 @@
 
 mod block;
 mod clock;
+#[doc(hidden)]
+pub mod decoders;
 mod event;
 mod frames;
 mod gossip;

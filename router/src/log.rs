@@ -32,7 +32,8 @@ impl LogFilter {
 }
 
 /// A word alone is a level: the library would take any other for the name of a module, and silence everything else.
-fn parse(filter: &str) -> Result<EnvFilter, String> {
+#[doc(hidden)]
+pub fn parse(filter: &str) -> Result<EnvFilter, String> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
     let words = filter.split(',').map(str::trim).filter(|part| !part.contains(['=', '[']));
     for word in words {

@@ -133,6 +133,14 @@ impl Flags {
         Ok(config)
     }
 
+    /// Settings of a TOML file.
+    ///
+    /// # Errors
+    /// Says where and what.
+    pub fn parse_file(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    }
+
     fn or(self, file: Self) -> Self {
         fn list<T>(given: Vec<T>, otherwise: Vec<T>) -> Vec<T> {
             if given.is_empty() { otherwise } else { given }
@@ -163,8 +171,7 @@ impl Flags {
 
 fn read_file(path: &Path) -> Result<Flags, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    toml::from_str(&text)
-        .map_err(|error| ConfigError::File { path: path.to_owned(), message: error.to_string().trim_end().to_owned() })
+    Flags::parse_file(&text).map_err(|message| ConfigError::File { path: path.to_owned(), message })
 }
 
 /// Names travel in gossip and stand in tables: short, and nothing that moves a cursor.
