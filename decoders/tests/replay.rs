@@ -24,11 +24,13 @@ fn replay(target: &Target) {
     }
     let salt = target.name.bytes().fold(0, |salt, byte| salt * 31 + u64::from(byte));
     let mut random = Random::new(seed() ^ salt);
-    for _ in 0..schedules(MUTATIONS / target.bound.dearness) {
+    let mutations = schedules(MUTATIONS / target.bound.dearness);
+    for _ in 0..mutations {
         let [one, other] = [0, 1].map(|_| &inputs[random.index(inputs.len())]);
         let input = mutation::mutated(&mut random, &one.1, &other.1, target.bound.longest);
         check(target, &format!("{}, mutated", one.0), &input);
     }
+    println!("figure: {}: {} inputs and {mutations} mutations read or refused", target.name, inputs.len());
 }
 
 /// Says which input it was that something does not hold for.
@@ -53,8 +55,25 @@ macro_rules! targets {
 }
 
 targets!(
-    records, frames, gossip, keys, admission, control, datagrams, packets, probes, ring,
-    rows, database, secret_file, cni, requests, answers, settings, netlink, counters,
+    records,
+    frames,
+    gossip,
+    keys,
+    admission,
+    control,
+    datagrams,
+    packets,
+    probes,
+    ring,
+    rows,
+    database,
+    secret_file,
+    cni,
+    requests,
+    answers,
+    settings,
+    netlink,
+    counters,
 );
 
 #[test]

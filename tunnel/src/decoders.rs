@@ -208,8 +208,7 @@ fn node(
 ) -> Machine {
     let [own, other] = [number, 1 - number].map(|number| &identities[number]);
     let secrets = Secrets::new(vec![secret.clone()]).expect("one secret");
-    let config =
-        TunnelConfig { identity: own.clone(), secrets, incarnation, prefers_aes: true, inner_mtu: 1400 };
+    let config = TunnelConfig { identity: own.clone(), secrets, incarnation, prefers_aes: true, inner_mtu: 1400 };
     let mut machine = Machine::new(config, randomness(number), now);
     let prefixes = |number: u8| {
         let v4 = ipnet::Ipv4Net::new_assert([10, 32, number, 0].into(), 24);

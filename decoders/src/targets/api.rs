@@ -127,7 +127,8 @@ pub(super) fn answer_seeds() -> Vec<Vec<u8>> {
     });
     let mut ipam = ring;
     ipam["api"] = json!(1);
-    ipam["peers"] = json!([{ "id": id, "nickname": "n", "owned": 1, "share": 0.5, "state": "dead", "parts": ["10.32.0.0/20"] }]);
+    ipam["peers"] =
+        json!([{ "id": id, "nickname": "n", "owned": 1, "share": 0.5, "state": "dead", "parts": ["10.32.0.0/20"] }]);
     ipam["leases"] = json!([lease]);
     let event = json!({
         "sequence": 1, "uptime_s": 1.0, "unix_s": 2.0, "kind": "link_up", "peer": id, "address": "192.0.2.1:6783",

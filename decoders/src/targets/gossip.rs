@@ -180,7 +180,10 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let timed = kinds.values().flat_map(|frame| [step(3, frame), vec![4, 30]].concat()).collect();
     let begun = whole.iter().take(8).flatten().copied().collect();
     let slowly = whole.iter().skip(8).take(8).flat_map(|step| [step.as_slice(), &[4, 20]].concat()).collect();
-    alone.chain([timed, begun, slowly, vec![5, 0, 6, 1, 4, 200, 7, 3, 0, 1, 9]]).filter(|seed| seed.len() < 8000).collect()
+    alone
+        .chain([timed, begun, slowly, vec![5, 0, 6, 1, 4, 200, 7, 3, 0, 1, 9]])
+        .filter(|seed| seed.len() < 8000)
+        .collect()
 }
 
 /// One frame by itself, as a block of entries and as what it is.

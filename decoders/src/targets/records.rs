@@ -40,12 +40,11 @@ pub(super) fn again<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
     let node = publisher();
     let peer = node.own::<Peers>().map(|(_, record)| of_kind(0, &frame::encode(&record)));
-    let parts = node.own::<Ring>().flat_map(|(prefix, part)| {
-        [of_kind(2, &frame::encode(&part)), of_kind(6, &frame::encode(&prefix))]
-    });
-    let pods = node.own::<Pods>().flat_map(|(key, pod)| {
-        [of_kind(3, &frame::encode(&pod)), of_kind(7, &frame::encode(&key))]
-    });
+    let parts = node
+        .own::<Ring>()
+        .flat_map(|(prefix, part)| [of_kind(2, &frame::encode(&part)), of_kind(6, &frame::encode(&prefix))]);
+    let pods =
+        node.own::<Pods>().flat_map(|(key, pod)| [of_kind(3, &frame::encode(&pod)), of_kind(7, &frame::encode(&key))]);
     let notes = [of_kind(8, &frame::encode(&())), of_kind(1, &frame::encode(&LinkRecord { rtt_us: Some(300_000) }))];
     let few = [
         of_kind(4, &frame::encode(&FreeSpaceRecord { log2: Some(20) })),

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use ipnet::{Ipv4Net, Ipv6Net};
 use meshwork_identity::Identity;
 use meshwork_ipam::{
-    Config, Decision, Effect, HeldPart, Holding, Init, Input as Happening, Ipam, Lease, LeaseRequest, MAX_MESSAGE, Message,
-    Origin, Snapshot, node_prefix6,
+    Config, Decision, Effect, HeldPart, Holding, Init, Input as Happening, Ipam, Lease, LeaseRequest, MAX_MESSAGE,
+    Message, Origin, Snapshot, node_prefix6,
 };
 use meshwork_wire::record::{Gift, PodKey, PodRecord, Ranges, RingPart};
 use meshwork_wire::{Incarnation, PeerId, Version, frame};
@@ -266,7 +266,8 @@ fn row(kind: u8, input: &mut Input<'_>, disk: &mut Snapshot) {
 
 pub(super) fn row_seeds() -> Vec<Vec<u8>> {
     let lease = some_lease();
-    let row = |kind: u8, parts: &[Vec<u8>]| of_kind(kind, &parts.iter().flat_map(|bytes| part(bytes)).collect::<Vec<_>>());
+    let row =
+        |kind: u8, parts: &[Vec<u8>]| of_kind(kind, &parts.iter().flat_map(|bytes| part(bytes)).collect::<Vec<_>>());
     let held = |prefix: Ipv4Net, holding| {
         row(0, &[frame::encode(&prefix), frame::encode(&HeldPart { part: some_part(None, 0), holding })])
     };

@@ -52,7 +52,7 @@ pub(super) fn run(bytes: &[u8]) {
 
 fn damage(input: &mut Input<'_>, identity: &mut Vec<u8>, database: &mut Vec<u8>) {
     let place = |input: &mut Input<'_>, length: usize| {
-        usize::from(input.byte()) << 16 | usize::from(input.word()) % length.max(1)
+        ((usize::from(input.byte()) << 16) | usize::from(input.word())) % length.max(1)
     };
     match input.byte() % 4 {
         0 => {
@@ -104,7 +104,10 @@ pub(super) fn secret(bytes: &[u8]) {
     fs::write(&path, bytes).expect("it is written");
     if let Ok(loaded) = load_secret_files(&[&path]) {
         let hex = loaded.secrets.iter().next().map(|secret| secret.to_hex().to_string());
-        assert_eq!(hex.as_deref(), std::str::from_utf8(bytes).ok().map(|text| text.trim_end().to_ascii_lowercase()).as_deref());
+        assert_eq!(
+            hex.as_deref(),
+            std::str::from_utf8(bytes).ok().map(|text| text.trim_end().to_ascii_lowercase()).as_deref()
+        );
     }
 }
 

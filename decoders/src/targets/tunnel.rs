@@ -83,7 +83,8 @@ pub(super) fn packets(bytes: &[u8]) {
         assert!(partial.count() == 0 || pieces.iter().all(|(_, piece)| is_whole(piece)));
         return;
     }
-    let packets: Vec<Vec<u8>> = input.parts().into_iter().map(<[u8]>::to_vec).filter(|packet| is_whole(packet)).collect();
+    let packets: Vec<Vec<u8>> =
+        input.parts().into_iter().map(<[u8]>::to_vec).filter(|packet| is_whole(packet)).collect();
     let mut rest = packets.as_slice();
     for (count, write) in joined(&packets) {
         // Packets without a transport are not written at all.
