@@ -9,7 +9,7 @@ use meshwork_simulator::Random;
 use meshwork_simulator::random::{schedules, seed};
 
 /// Mutations of the cheapest targets in the full run.
-const MUTATIONS: u64 = 40_000;
+const MUTATIONS: u64 = 200_000;
 
 /// Bytes of the whole corpus, and of one input of it.
 const LARGEST_CORPUS: usize = 2 << 20;

@@ -105,7 +105,10 @@ impl Node {
                 let parts = parts.into_iter().map(|(prefix, part)| (prefix, signed(prefix, part))).collect();
                 Happening::RingEntries { origin: from, parts }
             }
-            2 => peers(who),
+            2 => {
+                let (hint, ranges) = (input.byte(), input.part());
+                peers(who, hint, frame::decode(ranges, MOST_SAID).ok())
+            }
             3 => {
                 self.now += Duration::from_millis(who as u64 * 50);
                 Happening::Tick
@@ -128,14 +131,13 @@ impl Node {
     }
 }
 
-/// Some of the others are alive, with the same range as this node or another one.
-fn peers(which: usize) -> Happening {
+/// Some of the others are alive, with the same ranges as this node or others, and say how much they have to spare.
+fn peers(which: usize, hint: u8, ranges: Option<Ranges>) -> Happening {
     let alive: BTreeSet<PeerId> = (1..4).filter(|number| which & (1 << number) != 0).map(id).collect();
-    let other = Ranges { v4: Ipv4Net::new_assert([10, 0, 0, 0].into(), 8), v6: range6() };
-    let ranges = if which & 0x10 == 0 { Ranges { v4: range4(), v6: range6() } } else { other };
+    let ranges = ranges.unwrap_or(Ranges { v4: range4(), v6: range6() });
     let keys = IDENTITIES.iter().skip(1).map(|identity| (identity.peer_id(), identity.public_key()));
     Happening::Peers {
-        free_hints: alive.iter().map(|peer| (*peer, (which & 0x20 != 0).then_some(9))).collect(),
+        free_hints: alive.iter().map(|peer| (*peer, (hint < 0xff).then_some(hint))).collect(),
         ranges: alive.iter().map(|peer| (*peer, ranges)).collect(),
         keys: keys.collect(),
         alive,
@@ -176,7 +178,7 @@ pub(super) fn run(bytes: &[u8]) {
     let init = if input.byte().is_multiple_of(2) { Init::Seed } else { Init::Join };
     let mut node = Node::restore(init, Snapshot::default()).expect("an empty disk fits");
     node.happens(Happening::Started, false);
-    node.happens(peers(0xe), false);
+    node.happens(peers(0xe, 9, None), false);
     for _ in 0..MOST_STEPS {
         if input.is_empty() {
             break;
@@ -216,10 +218,13 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let given = entries(&[(prefix, some_part(Some(2), 1)), (range4(), some_part(Some(1), 2))]);
     let lease = [4, 1, 0, 0, 3, 20, 4, 200, 1, 9, 5, 1];
     let of = |init: u8, steps: &[&[u8]]| of_kind(init, &steps.concat());
+    let others = Ranges { v4: Ipv4Net::new_assert([10, 0, 0, 0].into(), 8), v6: range6() };
+    let elsewhere = [&[2, 0xe, 200][..], &part(&frame::encode(&others))].concat();
     let former = [&[7, 1][..], &part(&frame::encode(&vec![(prefix, some_part(None, 0))]))].concat();
     vec![
         of(0, &[&lease, &ask, &spare, &denied]),
-        of(0, &[&ask, &[3, 30], &lease, &own, &given, &[2, 0x1e, 3, 200]]),
+        of(0, &[&ask, &[3, 30], &lease, &own, &given, &[2, 0xe, 31, 0, 0, 3, 200]]),
+        of(1, &[&elsewhere, &own, &ask, &[3, 200, 2, 2, 255, 0, 0], &lease, &gift, &[3, 200]]),
         of(1, &[&lease, &own, &[6, 0, 3, 120], &gift, &lease]),
         of(1, &[&given, &gift, &[3, 200], &lease]),
         of(0, &[&lease, &[7, 0], &former, &[7, 2, 3, 200], &lease]),
@@ -235,7 +240,8 @@ pub(super) fn rows(bytes: &[u8]) {
     }
     let Some(mut node) = Node::restore(Init::Auto { has_peers: true }, disk) else { return };
     node.happens(Happening::Started, false);
-    for step in [[2, 0xe], [3, 120], [4, 1], [5, 1], [3, 200]] {
+    node.happens(peers(0xe, 9, None), false);
+    for step in [[3, 120], [4, 1], [5, 1], [3, 200]] {
         node.step(&mut Input(&step));
     }
     judge_disk(&node);
