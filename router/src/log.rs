@@ -31,18 +31,25 @@ impl LogFilter {
     }
 }
 
+/// Longest filter in bytes: one that names every module of ours has a fifth of it, and each part costs in the square.
+const LONGEST_FILTER: usize = 4096;
+
 /// A word alone is a level: the library would take any other for the name of a module, and silence everything else.
 #[doc(hidden)]
 pub fn parse(filter: &str) -> Result<EnvFilter, String> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-    let words = filter.split(',').map(str::trim).filter(|part| !part.contains(['=', '[']));
-    for word in words {
+    if filter.len() > LONGEST_FILTER {
+        return Err(format!("a filter has at most {LONGEST_FILTER} bytes"));
+    }
+    let parts: Vec<&str> = filter.split(',').map(str::trim).collect();
+    for word in parts.iter().filter(|part| !part.contains(['=', '['])) {
         if !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
             return Err(format!("{word:?} is no level"));
         }
     }
+    // Without blanks around them: the library counts places in the part that it trimmed, and cuts the one that it did not.
     // Values of fields as text: as patterns they would be compiled, at a cost that doubles with every character.
-    EnvFilter::builder().with_regex(false).parse(filter).map_err(|error| error.to_string())
+    EnvFilter::builder().with_regex(false).parse(parts.join(",")).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -55,6 +62,12 @@ mod tests {
             assert!(parse(filter).is_ok(), "{filter}");
         }
         assert!(parse(&format!("[span{{field=.*a{}}}]=info", ".".repeat(60))).is_ok(), "a value is no pattern");
+        assert!(parse(&"m=info,".repeat(1000)).is_err());
+        assert!(parse(" ae_t\u{23e}[=trace").is_err());
+        assert_eq!(
+            parse("warn, meshwork_tunnel=trace ").map(|filter| filter.to_string()),
+            parse("warn,meshwork_tunnel=trace").map(|filter| filter.to_string())
+        );
         for filter in ["", "nonsense", "info,verbose", "meshwork_tunnel=loud", "="] {
             assert!(parse(filter).is_err(), "{filter:?}");
         }
