@@ -131,34 +131,61 @@ pub(super) fn receive(bytes: &[u8]) {
     node.read();
 }
 
-/// What two nodes say to each other from the first frame on, and to a third.
-fn conversation() -> Vec<(usize, Vec<u8>)> {
-    let mut now = Instant::now();
-    let mut nodes: Vec<Gossip> =
-        (0..3).map(|number| Gossip::new(Arc::new(identity(number + 1)), Incarnation(1), now)).collect();
-    for (number, node) in (0..).zip(&mut nodes) {
-        content::publish(node, now, number).expect("it fits");
-    }
-    for (one, other) in [(0, 1), (1, 0), (1, 2), (2, 1)] {
-        nodes[one].link_up(now, id(other), IDENTITIES[other].public_key());
-    }
+/// A node of this number in a run.
+fn member(number: usize, run: u64, now: Instant) -> Gossip {
+    let identity = identity(u8::try_from(number + 1).unwrap_or_default());
+    let mut node = Gossip::new(Arc::new(identity), Incarnation(run), now);
+    content::publish(&mut node, now, if number == 0 { 3 } else { 40 }).expect("it fits");
+    node
+}
+
+fn link_pair(nodes: &mut [Gossip], one: usize, other: usize, now: Instant) {
+    nodes[one].link_up(now, id(other), IDENTITIES[other].public_key());
+    nodes[other].link_up(now, id(one), IDENTITIES[one].public_key());
+}
+
+/// Lets nodes talk for two seconds: who said what.
+fn talk(nodes: &mut [Gossip], now: &mut Instant) -> Vec<(usize, Vec<u8>)> {
     let mut said = Vec::new();
-    for round in 0..40 {
-        now += Duration::from_millis(100);
-        for speaker in 0..3 {
-            if round == 20 {
-                nodes[speaker].send(now, id((speaker + 2) % 3), 1, b"a message".to_vec());
-                content::publish(&mut nodes[speaker], now, 40).expect("it fits");
-            }
-            nodes[speaker].handle_timeout(now);
+    for _ in 0..20 {
+        *now += Duration::from_millis(100);
+        for speaker in 0..nodes.len() {
+            nodes[speaker].handle_timeout(*now);
             while let Some(transmit) = nodes[speaker].poll_transmit() {
-                let listener = (0..3).find(|number| id(*number) == transmit.to).expect("one of them");
-                nodes[listener].receive(now, id(speaker), &transmit.frame).expect("honest nodes behave");
+                let listener = (0..nodes.len()).find(|number| id(*number) == transmit.to).expect("one of them");
+                nodes[listener].receive(*now, id(speaker), &transmit.frame).expect("honest nodes behave");
                 said.push((speaker, transmit.frame));
             }
         }
     }
     said
+}
+
+/// What three nodes say to each other from the first frame on.
+fn conversation() -> Vec<(usize, Vec<u8>)> {
+    let mut now = Instant::now();
+    let mut nodes: Vec<Gossip> = (0..3).map(|number| member(number, 1, now)).collect();
+    link_pair(&mut nodes, 0, 1, now);
+    link_pair(&mut nodes, 1, 2, now);
+    let mut said = talk(&mut nodes, &mut now);
+    for (number, node) in nodes.iter_mut().enumerate() {
+        node.send(now, id((number + 2) % 3), 1, b"a message".to_vec());
+        content::publish(node, now, 41).expect("it fits");
+    }
+    said.extend(talk(&mut nodes, &mut now));
+    said
+}
+
+/// What a neighbour says that knows a later run of this node.
+fn recovery() -> Vec<Vec<u8>> {
+    let mut now = Instant::now();
+    let mut nodes: Vec<Gossip> = [(0, 9), (1, 1)].map(|(number, run)| member(number, run, now)).into();
+    link_pair(&mut nodes, 0, 1, now);
+    talk(&mut nodes, &mut now);
+    nodes[1].link_down(now, id(0));
+    nodes[0] = member(0, 2, now);
+    link_pair(&mut nodes, 0, 1, now);
+    talk(&mut nodes, &mut now).into_iter().filter(|(speaker, _)| *speaker == 1).map(|(_, frame)| frame).collect()
 }
 
 /// The first of each kind, as the second byte of a frame tells it.
@@ -180,8 +207,9 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let timed = kinds.values().flat_map(|frame| [step(3, frame), vec![4, 30]].concat()).collect();
     let begun = whole.iter().take(8).flatten().copied().collect();
     let slowly = whole.iter().skip(8).take(8).flat_map(|step| [step.as_slice(), &[4, 20]].concat()).collect();
+    let former = recovery().iter().flat_map(|frame| [step(0, frame).as_slice(), &[4, 2]].concat()).collect();
     alone
-        .chain([timed, begun, slowly, vec![5, 0, 6, 1, 4, 200, 7, 3, 0, 1, 9]])
+        .chain([timed, begun, slowly, former, vec![5, 0, 6, 1, 4, 200, 7, 3, 0, 1, 9]])
         .filter(|seed| seed.len() < 8000)
         .collect()
 }
