@@ -1,7 +1,7 @@
 //! What tests need that feed a tunnel with foreign datagrams and packets; nothing else does.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use meshwork_identity::{Identity, Secret, Secrets};
@@ -22,13 +22,16 @@ use crate::session::Session;
 /// The run of both nodes.
 const RUN: Incarnation = Incarnation(1);
 
-/// A node with a session to a peer that may send it anything.
+/// The node's own identity and its peer's.
+static IDENTITIES: LazyLock<[Arc<Identity>; 2]> =
+    LazyLock::new(|| [1, 2].map(|seed| Arc::new(Identity::from_seed([seed; 32]))));
+
+/// A node that knows a peer, which may send it anything.
 pub struct Ear {
     machine: Machine,
-    identity: Arc<Identity>,
     secret: SecretKeys,
     peer: Machine,
-    /// The peer's end of the session.
+    /// The peer's end of the session, once there is one.
     session: Option<Arc<Session>>,
     now: Instant,
 }
@@ -45,17 +48,13 @@ impl Ear {
     pub fn new() -> Self {
         let now = Instant::now();
         let secret = Secret::generate([7; 32]);
-        let identities = [1, 2].map(|seed| Arc::new(Identity::from_seed([seed; 32])));
-        let [machine, peer] = [0, 1].map(|number: usize| node(&identities, number, RUN, &secret, now));
-        let [identity, _] = identities;
-        let mut ear = Self { machine, identity, secret: SecretKeys::new(&secret), peer, session: None, now };
-        ear.meet();
-        ear
+        let [machine, peer] = [0, 1].map(|number: usize| node(number, RUN, &secret, now));
+        Self { machine, secret: SecretKeys::new(&secret), peer, session: None, now }
     }
 
     /// Lets the peer call, and keeps its end of the session.
     fn meet(&mut self) {
-        self.peer.want(self.identity.peer_id(), self.now);
+        self.peer.want(IDENTITIES[0].peer_id(), self.now);
         for _ in 0..4 {
             while let Some(output) = self.peer.poll_output() {
                 match output {
@@ -71,7 +70,6 @@ impl Ear {
                 }
             }
         }
-        assert!(self.session.is_some(), "two nodes that know each other meet");
     }
 
     /// Takes a datagram as it came, from one of a few places: the inner packet in it, if there is one.
@@ -89,13 +87,16 @@ impl Ear {
         if let Some(hint) = message.get_mut(8..12) {
             hint.copy_from_slice(&[a, b, c, d]);
         }
-        self.secret.append_macs(self.identity.peer_id(), &mut message);
+        self.secret.append_macs(IDENTITIES[0].peer_id(), &mut message);
         message
     }
 
     /// What the peer seals: any kind of packet with anything in it.
     #[must_use]
-    pub fn seal(&self, kind: u8, flags: u8, plaintext: &[u8]) -> Option<Vec<u8>> {
+    pub fn seal(&mut self, kind: u8, flags: u8, plaintext: &[u8]) -> Option<Vec<u8>> {
+        if self.session.is_none() {
+            self.meet();
+        }
         let session = self.session.as_ref()?;
         let counter = session.reserve(1)?;
         let mut out = vec![0; plaintext.len() + SEALED_OVERHEAD];
@@ -106,9 +107,8 @@ impl Ear {
     #[must_use]
     pub fn call() -> Vec<u8> {
         let (secret, now) = (Secret::generate([7; 32]), Instant::now());
-        let identities = [1, 2].map(|seed| Arc::new(Identity::from_seed([seed; 32])));
-        let mut peer = node(&identities, 1, Incarnation(2), &secret, now);
-        peer.want(identities[0].peer_id(), now);
+        let mut peer = node(1, Incarnation(2), &secret, now);
+        peer.want(IDENTITIES[0].peer_id(), now);
         match peer.poll_output() {
             Some(Output::Send { datagram, .. }) => datagram,
             _ => Vec::new(),
@@ -199,14 +199,8 @@ fn randomness(number: usize) -> Randomness {
     })
 }
 
-fn node(
-    identities: &[Arc<Identity>; 2],
-    number: usize,
-    incarnation: Incarnation,
-    secret: &Secret,
-    now: Instant,
-) -> Machine {
-    let [own, other] = [number, 1 - number].map(|number| &identities[number]);
+fn node(number: usize, incarnation: Incarnation, secret: &Secret, now: Instant) -> Machine {
+    let [own, other] = [number, 1 - number].map(|number| &IDENTITIES[number]);
     let secrets = Secrets::new(vec![secret.clone()]).expect("one secret");
     let config = TunnelConfig { identity: own.clone(), secrets, incarnation, prefers_aes: true, inner_mtu: 1400 };
     let mut machine = Machine::new(config, randomness(number), now);

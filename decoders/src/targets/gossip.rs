@@ -120,6 +120,11 @@ impl Node {
 }
 
 pub(super) fn receive(bytes: &[u8]) {
+    played(bytes).read();
+}
+
+/// The node after all steps of an input.
+fn played(bytes: &[u8]) -> Node {
     let mut node = Node::new();
     let mut input = Input(bytes);
     for _ in 0..MOST_STEPS {
@@ -128,7 +133,7 @@ pub(super) fn receive(bytes: &[u8]) {
         }
         node.step(&mut input);
     }
-    node.read();
+    node
 }
 
 /// A node of this number in a run.
@@ -161,31 +166,46 @@ fn talk(nodes: &mut [Gossip], now: &mut Instant) -> Vec<(usize, Vec<u8>)> {
     said
 }
 
-/// What three nodes say to each other from the first frame on.
+/// What four nodes in a row say to each other from the first frame on.
 fn conversation() -> Vec<(usize, Vec<u8>)> {
     let mut now = Instant::now();
-    let mut nodes: Vec<Gossip> = (0..3).map(|number| member(number, 1, now)).collect();
+    let mut nodes: Vec<Gossip> = (0..4).map(|number| member(number, 1, now)).collect();
     link_pair(&mut nodes, 0, 1, now);
     link_pair(&mut nodes, 1, 2, now);
+    link_pair(&mut nodes, 2, 3, now);
     let mut said = talk(&mut nodes, &mut now);
     for (number, node) in nodes.iter_mut().enumerate() {
-        node.send(now, id((number + 2) % 3), 1, b"a message".to_vec());
+        node.send(now, id((number + 2) % 4), 1, b"a message".to_vec());
         content::publish(node, now, 41).expect("it fits");
     }
     said.extend(talk(&mut nodes, &mut now));
     said
 }
 
-/// What a neighbour says that knows a later run of this node.
-fn recovery() -> Vec<Vec<u8>> {
+/// A neighbour that knows a later run of this node, as it talks to it.
+fn recovery() -> Vec<u8> {
     let mut now = Instant::now();
     let mut nodes: Vec<Gossip> = [(0, 9), (1, 1)].map(|(number, run)| member(number, run, now)).into();
     link_pair(&mut nodes, 0, 1, now);
     talk(&mut nodes, &mut now);
-    nodes[1].link_down(now, id(0));
-    nodes[0] = member(0, 2, now);
-    link_pair(&mut nodes, 0, 1, now);
-    talk(&mut nodes, &mut now).into_iter().filter(|(speaker, _)| *speaker == 1).map(|(_, frame)| frame).collect()
+    let (mut neighbour, mut node, mut steps) = (nodes.remove(1), Node::new(), Vec::new());
+    neighbour.link_up(now, id(0), IDENTITIES[0].public_key());
+    for _ in 0..12 {
+        while let Some(transmit) = neighbour.poll_transmit() {
+            steps.extend(of_kind(0, &part(&transmit.frame)));
+            node.receive(1, &transmit.frame);
+        }
+        let answers: Vec<_> = std::iter::from_fn(|| node.gossip.poll_transmit()).collect();
+        for answer in answers.into_iter().filter(|answer| answer.to == id(1)) {
+            neighbour.receive(now, id(0), &answer.frame).expect("honest nodes behave");
+        }
+        steps.extend([4, 8]);
+        node.now += Duration::from_millis(400);
+        now += Duration::from_millis(400);
+        node.gossip.handle_timeout(node.now);
+        neighbour.handle_timeout(now);
+    }
+    steps
 }
 
 /// The first of each kind, as the second byte of a frame tells it.
@@ -207,9 +227,8 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let timed = kinds.values().flat_map(|frame| [step(3, frame), vec![4, 30]].concat()).collect();
     let begun = whole.iter().take(8).flatten().copied().collect();
     let slowly = whole.iter().skip(8).take(8).flat_map(|step| [step.as_slice(), &[4, 20]].concat()).collect();
-    let former = recovery().iter().flat_map(|frame| [step(0, frame).as_slice(), &[4, 2]].concat()).collect();
     alone
-        .chain([timed, begun, slowly, former, vec![5, 0, 6, 1, 4, 200, 7, 3, 0, 1, 9]])
+        .chain([timed, begun, slowly, recovery(), vec![5, 0, 6, 1, 4, 200, 7, 3, 0, 1, 9]])
         .filter(|seed| seed.len() < 8000)
         .collect()
 }
@@ -233,4 +252,19 @@ pub(super) fn frame_seeds() -> Vec<Vec<u8>> {
     };
     let blocks = [entry(1, b"", b"v"), [entry(1, b"a", b"v"), entry(1, b"b", b""), entry(900, b"k", b"vv")].concat()];
     kinds().into_values().chain(blocks).chain([parts([b"x"])]).filter(|seed| seed.len() < 8000).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_lead_into_the_state_machine() {
+        let played: Vec<Node> = seeds().iter().map(|seed| played(seed)).collect();
+        let some = |what: &dyn Fn(&Gossip) -> bool| played.iter().any(|node| what(&node.gossip));
+        assert!(some(&|gossip| gossip.counters().deltas > 0), "a change is taken");
+        assert!(some(&|gossip| gossip.counters().snapshots > 0), "a state is taken");
+        assert!(some(&|gossip| gossip.former::<Ring>().count() > 0), "the later state of this node is taken up");
+        assert!(some(&|gossip| gossip.members().count() > 2), "a member is learned of");
+    }
 }

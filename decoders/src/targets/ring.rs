@@ -174,6 +174,11 @@ fn judge(effect: &Effect) {
 }
 
 pub(super) fn run(bytes: &[u8]) {
+    judge_disk(&played(bytes));
+}
+
+/// The node after all steps of an input.
+fn played(bytes: &[u8]) -> Node {
     let mut input = Input(bytes);
     let init = if input.byte().is_multiple_of(2) { Init::Seed } else { Init::Join };
     let mut node = Node::restore(init, Snapshot::default()).expect("an empty disk fits");
@@ -185,7 +190,7 @@ pub(super) fn run(bytes: &[u8]) {
         }
         node.step(&mut input);
     }
-    judge_disk(&node);
+    node
 }
 
 /// What is durable can be started from, and no address is leased twice.
@@ -300,4 +305,20 @@ fn some_lease() -> Lease {
     let pod = PodRecord { namespace: "n".to_owned(), name: "p".to_owned(), labels, addresses };
     let name = PodKey { sandbox: "0abc".to_owned(), interface: "eth0".to_owned() };
     Lease { name, netns: "/run/netns/x".to_owned(), pod, origin: Origin::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_lead_into_the_state_machine() {
+        let played: Vec<Node> = seeds().iter().map(|seed| played(seed)).collect();
+        let some = |what: &dyn Fn(&Node) -> bool| played.iter().any(what);
+        assert!(some(&|node| !node.disk.leases.is_empty()), "addresses are leased");
+        let given = |held: &HeldPart| matches!(held.holding, Holding::Given { .. });
+        assert!(some(&|node| node.disk.parts.values().any(given)), "space is given");
+        let received = |held: &HeldPart| held.holding == Holding::Owned && held.part.gift.is_some();
+        assert!(some(&|node| node.disk.parts.values().any(received)), "a gift is taken");
+    }
 }

@@ -135,3 +135,16 @@ pub(super) fn probe_seeds() -> Vec<Vec<u8>> {
     let probe = |answer| Probe { answer, from: PeerId([1; 16]), to: PeerId([2; 16]), token: 77 };
     vec![keys().seal(&probe(false), 200), keys().seal(&probe(true), 0)]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_peer_is_heard_and_its_packets_come_out() {
+        let mut ear = Ear::new();
+        let sealed = ear.seal(4, 1, &udp(40)).expect("two nodes that know each other meet");
+        assert_eq!(ear.hear(&sealed, 1), Some(udp(40)));
+        assert_eq!(ear.hear(&sealed, 1), None, "a repetition");
+    }
+}
