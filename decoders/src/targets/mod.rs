@@ -8,6 +8,7 @@ mod keys;
 mod links;
 mod records;
 mod ring;
+mod rows;
 mod settings;
 mod state;
 mod tunnel;
@@ -50,7 +51,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "packets", run: tunnel::packets, seeds: tunnel::packet_seeds, bound: bound(64, FRAME, 66_000, 1) },
     Target { name: "probes", run: tunnel::probes, seeds: tunnel::probe_seeds, bound: bound(16, 8, 1600, 1) },
     Target { name: "ring", run: ring::run, seeds: ring::seeds, bound: bound(2048, FRAME, 8000, 20) },
-    Target { name: "rows", run: ring::rows, seeds: ring::row_seeds, bound: bound(2048, FRAME, 8000, 20) },
+    Target { name: "rows", run: rows::run, seeds: rows::seeds, bound: bound(2048, FRAME, 8000, 20) },
     Target { name: "database", run: state::run, seeds: state::seeds, bound: bound(DATABASE_KB, FRAME, 4000, 1000) },
     Target { name: "secret_file", run: state::secret, seeds: state::secret_seeds, bound: bound(64, 16, 100, 20) },
     Target { name: "cni", run: cni::run, seeds: cni::seeds, bound: bound(256, JSON, 8000, 4) },

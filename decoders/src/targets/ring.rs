@@ -1,16 +1,16 @@
-//! What other nodes say of the ring and ask of it, taken by a state machine that owns one, and rows of its disk.
+//! What other nodes say of the ring and ask of it, taken by a state machine that owns one or waits for one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use meshwork_identity::Identity;
 use meshwork_ipam::{
-    Config, Decision, Effect, HeldPart, Holding, Init, Input as Happening, Ipam, Lease, LeaseRequest, MAX_MESSAGE,
-    Message, Origin, Snapshot, node_prefix6,
+    Config, Decision, Effect, Init, Input as Happening, Ipam, LeaseRequest, MAX_MESSAGE, Message, Snapshot,
+    node_prefix6,
 };
-use meshwork_wire::record::{Gift, PodKey, PodRecord, Ranges, RingPart};
+use meshwork_wire::record::{Gift, Ranges, RingPart};
 use meshwork_wire::{Incarnation, PeerId, Version, frame};
 
 use super::records;
@@ -27,18 +27,15 @@ const MOST_TICKS: usize = 2_000;
 /// Most bytes of what one writer says of the ring.
 const MOST_SAID: usize = 64 * 1024;
 
-/// Most bytes of a row.
-const MOST_ROW: usize = 1 << 20;
-
-fn range4() -> Ipv4Net {
+pub(super) fn range4() -> Ipv4Net {
     Ipv4Net::new_assert([10, 32, 0, 0].into(), 20)
 }
 
-fn range6() -> Ipv6Net {
+pub(super) fn range6() -> Ipv6Net {
     Ipv6Net::new_assert([0xfd4d, 0x6573, 0x6877, 0, 0, 0, 0, 0].into(), 48)
 }
 
-fn id(number: usize) -> PeerId {
+pub(super) fn id(number: usize) -> PeerId {
     IDENTITIES[number % IDENTITIES.len()].peer_id()
 }
 
@@ -47,7 +44,7 @@ fn config(init: Init) -> Config {
     Config { identity, incarnation: Incarnation(3), range4: range4(), range6: range6(), init }
 }
 
-struct Node {
+pub(super) struct Node {
     config: Config,
     ipam: Ipam,
     disk: Snapshot,
@@ -56,14 +53,14 @@ struct Node {
 }
 
 impl Node {
-    fn restore(init: Init, disk: Snapshot) -> Option<Self> {
+    pub(super) fn restore(init: Init, disk: Snapshot) -> Option<Self> {
         let (config, now) = (config(init), Instant::now());
         let ipam = Ipam::restore(config.clone(), disk.clone(), now).ok()?;
         Some(Self { config, ipam, disk, now, token: 0 })
     }
 
     /// Hands something in and does all that is due at once after it.
-    fn happens(&mut self, happening: Happening, fails: bool) {
+    pub(super) fn happens(&mut self, happening: Happening, fails: bool) {
         let mut next = Some(happening);
         for _ in 0..MOST_TICKS {
             let Some(happening) = next.take() else { return };
@@ -84,7 +81,7 @@ impl Node {
         decision.effects.iter().for_each(judge);
     }
 
-    fn step(&mut self, input: &mut Input<'_>) {
+    pub(super) fn step(&mut self, input: &mut Input<'_>) {
         let kind = input.byte();
         let (fails, who) = (kind & 0x80 != 0, usize::from(input.byte()));
         let Some(happening) = self.happening(kind % 8, who, input) else { return };
@@ -132,7 +129,7 @@ impl Node {
 }
 
 /// Some of the others are alive, with the same ranges as this node or others, and say how much they have to spare.
-fn peers(which: usize, hint: u8, ranges: Option<Ranges>) -> Happening {
+pub(super) fn peers(which: usize, hint: u8, ranges: Option<Ranges>) -> Happening {
     let alive: BTreeSet<PeerId> = (1..4).filter(|number| which & (1 << number) != 0).map(id).collect();
     let ranges = ranges.unwrap_or(Ranges { v4: range4(), v6: range6() });
     let keys = IDENTITIES.iter().skip(1).map(|identity| (identity.peer_id(), identity.public_key()));
@@ -194,7 +191,7 @@ fn played(bytes: &[u8]) -> Node {
 }
 
 /// What is durable can be started from, and no address is leased twice.
-fn judge_disk(node: &Node) {
+pub(super) fn judge_disk(node: &Node) {
     let leases: Vec<_> = node.disk.leases.values().flat_map(|lease| &lease.pod.addresses).collect();
     assert_eq!(leases.iter().collect::<BTreeSet<_>>().len(), leases.len());
     let restored = Ipam::restore(node.config.clone(), node.disk.clone(), node.now);
@@ -204,7 +201,7 @@ fn judge_disk(node: &Node) {
     assert!(owned.iter().all(|prefix| range4().contains(prefix)));
 }
 
-fn some_part(giver: Option<u8>, owner: usize) -> RingPart {
+pub(super) fn some_part(giver: Option<u8>, owner: usize) -> RingPart {
     let gift = giver.map(|giver| Gift { giver: PeerId([giver; 16]), signature: vec![9; 64], witnesses: Vec::new() });
     let version = Version { incarnation: Incarnation(1), counter: 2 };
     RingPart { ring: [7; 16], epoch: 0, version, owner: id(owner), gift }
@@ -237,78 +234,10 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     ]
 }
 
-/// Rows of the database, and the state machine that starts from them.
-pub(super) fn rows(bytes: &[u8]) {
-    let (mut input, mut disk) = (Input(bytes), Snapshot::default());
-    while !input.is_empty() {
-        row(input.byte(), &mut input, &mut disk);
-    }
-    let Some(mut node) = Node::restore(Init::Auto { has_peers: true }, disk) else { return };
-    node.happens(Happening::Started, false);
-    node.happens(peers(0xe, 9, None), false);
-    for step in [[3, 120], [4, 1], [5, 1], [3, 200]] {
-        node.step(&mut Input(&step));
-    }
-    judge_disk(&node);
-}
-
-fn row(kind: u8, input: &mut Input<'_>, disk: &mut Snapshot) {
-    let read = |bytes| frame::decode::<Lease>(bytes, MOST_ROW).ok();
-    match kind % 4 {
-        0 => {
-            let (key, value) = (input.part(), input.part());
-            records::again::<HeldPart>(value, MOST_ROW);
-            let row = frame::decode(key, MOST_ROW).ok().zip(frame::decode(value, MOST_ROW).ok());
-            disk.parts.extend(row);
-        }
-        1 => disk.leases.extend(read(input.part()).map(|lease| (lease.name.clone(), lease))),
-        2 => {
-            let (lease, origin) = (input.part(), input.part());
-            records::again::<Origin>(origin, MOST_ROW);
-            let Some((lease, origin)) = read(lease).zip(frame::decode(origin, MOST_ROW).ok()) else { return };
-            disk.leases.insert(lease.name.clone(), Lease { origin, ..lease });
-        }
-        _ => {
-            let sequence = if input.byte() > 250 { u64::MAX } else { u64::from(input.byte()) };
-            disk.freed.extend(frame::decode(input.part(), MOST_ROW).ok().map(|address| (sequence, address)));
-        }
-    }
-}
-
-pub(super) fn row_seeds() -> Vec<Vec<u8>> {
-    let lease = some_lease();
-    let row =
-        |kind: u8, parts: &[Vec<u8>]| of_kind(kind, &parts.iter().flat_map(|bytes| part(bytes)).collect::<Vec<_>>());
-    let held = |prefix: Ipv4Net, holding| {
-        row(0, &[frame::encode(&prefix), frame::encode(&HeldPart { part: some_part(None, 0), holding })])
-    };
-    let origin = Origin { network: Some("mesh".to_owned()), ..Origin::default() };
-    let owned = held(range4(), Holding::Owned);
-    let request = Version { incarnation: Incarnation(1), counter: 1 };
-    let given = held(Ipv4Net::new_assert([10, 32, 8, 0].into(), 22), Holding::Given { request, acknowledged: false });
-    let freed = [vec![3, 0, 4], part(&frame::encode(&std::net::IpAddr::from([10, 32, 0, 77])))].concat();
-    let leased = row(1, &[frame::encode(&lease)]);
-    let with_origin = row(2, &[frame::encode(&lease), frame::encode(&origin)]);
-    let overtaken = held(Ipv4Net::new_assert([10, 32, 4, 0].into(), 24), Holding::Overtaken);
-    vec![
-        [owned.clone(), leased.clone()].concat(),
-        [owned, given, overtaken, with_origin, freed.clone()].concat(),
-        leased,
-        freed,
-    ]
-}
-
-fn some_lease() -> Lease {
-    let labels = BTreeMap::from([("app".to_owned(), "web".to_owned())]);
-    let v6 = node_prefix6(range6(), id(0)).hosts().nth(4).expect("a /112 has hosts");
-    let addresses = vec![[10, 32, 0, 9].into(), v6.into()];
-    let pod = PodRecord { namespace: "n".to_owned(), name: "p".to_owned(), labels, addresses };
-    let name = PodKey { sandbox: "0abc".to_owned(), interface: "eth0".to_owned() };
-    Lease { name, netns: "/run/netns/x".to_owned(), pod, origin: Origin::default() }
-}
-
 #[cfg(test)]
 mod tests {
+    use meshwork_ipam::{HeldPart, Holding};
+
     use super::*;
 
     #[test]
