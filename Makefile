@@ -14,7 +14,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=KEEP,MESHWORK_SEED,
 # Tests are built as whoever calls and run as root.
 TEST_RUNNER := $(if $(ROOT),env CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER='$(ROOT) --preserve-env=MESHWORK_BIN')
 
-.PHONY: setup build demo test test-long test-faults bench scale lint clean
+.PHONY: setup build demo test test-long test-faults fuzz bench scale lint clean
 
 setup:
 	@scripts/setup
@@ -38,6 +38,12 @@ test-faults: setup
 	@scripts/setup test
 	scripts/build dev $(TEST_BIN)
 	MESHWORK_BIN=$(TEST_BIN) scripts/faults $(if $(ROOT),$(ROOT) --preserve-env=MESHWORK_BIN)
+
+# Every decoder under libFuzzer, for so many seconds each. `make test` replays what it found.
+FUZZ_SECONDS ?= 10
+fuzz:
+	@scripts/setup fuzz
+	scripts/fuzz run $(FUZZ_SECONDS)
 
 bench: build
 	$(ROOT) $(BIN)/meshlab bench --results bench/RESULTS.md --cache .cache

@@ -104,7 +104,13 @@ impl Client {
 
     fn request<A: DeserializeOwned>(&self, method: &str, path: &str, body: &[u8]) -> Result<A, ClientError> {
         let answer = self.exchange(method, path, body).map_err(|why| self.unreachable(why))?;
-        let (status, body) = self.parse(&answer)?;
+        self.read(path, &answer)
+    }
+
+    /// What a whole answer about `path` says.
+    #[doc(hidden)]
+    pub fn read<A: DeserializeOwned>(&self, path: &str, answer: &[u8]) -> Result<A, ClientError> {
+        let (status, body) = self.parse(answer)?;
         if !(200..300).contains(&status) {
             return Err(ClientError::Api { status, error: refusal(status, path, body) });
         }

@@ -16,7 +16,7 @@ const MAX_INTERFACE_NAME: usize = 15;
 const MAX_CONTAINER_ID: usize = 256;
 
 /// Reads one variable; tests pass a table instead of the process's environment.
-pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Names one attachment of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]

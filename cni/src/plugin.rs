@@ -22,14 +22,15 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the process prints, and whether it failed.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub struct Outcome {
     /// For standard output; empty where the specification wants nothing.
-    pub(crate) output: String,
-    pub(crate) failed: bool,
+    pub output: String,
+    /// What the exit code says.
+    pub failed: bool,
 }
 
 /// Carries out one invocation.
-pub(crate) fn run(lookup: Lookup<'_>, input: impl Read) -> Outcome {
+pub fn run(lookup: Lookup<'_>, input: impl Read) -> Outcome {
     let (version, result) = match read(input) {
         Ok(input) => (answer_version(&input), dispatch(lookup, &input)),
         Err(error) => (LATEST.to_owned(), Err(error)),

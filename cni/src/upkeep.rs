@@ -64,14 +64,15 @@ fn unavailable(error: ClientError) -> CniError {
 /// Releases what the network holds beyond the attachments that the runtime names. Naming none means that there are
 /// none: that is what runtimes send that have no container left, as an empty list, as `null`, or not at all.
 pub(crate) fn collect_garbage(client: &Client, config: &Config, input: &[u8]) -> Result<(), CniError> {
-    let whole: Value = serde_json::from_slice(input).unwrap_or_default();
-    let Known { valid, drafted } = read(whole)?;
-    let known: BTreeSet<(String, String)> = valid
-        .or(drafted)
-        .into_iter()
-        .flatten()
-        .map(|attachment| (attachment.container, attachment.interface))
-        .collect();
+    let known = known(input)?;
     let keeps = |sandbox: &str, interface: &str| known.contains(&(sandbox.to_owned(), interface.to_owned()));
     Ok(meshwork_attach::collect_garbage(client, &config.name, keeps)?)
+}
+
+/// What the runtime says is still there.
+pub(crate) fn known(input: &[u8]) -> Result<BTreeSet<(String, String)>, CniError> {
+    let whole: Value = serde_json::from_slice(input).unwrap_or_default();
+    let Known { valid, drafted } = read(whole)?;
+    let attachments = valid.or(drafted).into_iter().flatten();
+    Ok(attachments.map(|attachment| (attachment.container, attachment.interface)).collect())
 }

@@ -20,6 +20,8 @@
 pub mod adversary;
 mod block;
 mod clock;
+#[doc(hidden)]
+pub mod decoders;
 mod event;
 mod frames;
 mod gossip;

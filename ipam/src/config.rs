@@ -46,6 +46,10 @@ pub(crate) const MAX_RANGE4: u8 = 28;
 /// Longest IPv6 range: the /112 of each node is told apart by the 64 bits after bit 48.
 pub(crate) const MAX_RANGE6: u8 = 48;
 
+/// Greatest place in the queue for reuse that is believed. Half of the numbers: nobody counts that far, and there is always
+/// another one behind it.
+const LAST_PLACE: u64 = u64::MAX / 2;
+
 /// The configuration, or what the disk holds for it, cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
@@ -72,6 +76,12 @@ pub enum RestoreError {
     /// Parts of two rings.
     #[error("the state directory holds parts of two rings: it was damaged; move it aside and start as a new peer")]
     TwoRings,
+    /// An address that rests at a place which leaves no room behind it.
+    #[error(
+        "the state directory holds an address for reuse at place {0}, which nobody counts to: it was damaged; move it \
+         aside and start as a new peer"
+    )]
+    NoSuchPlace(u64),
 }
 
 /// Whether what is configured can work, and fits what the disk holds.
@@ -90,6 +100,9 @@ pub(crate) fn check(config: &Config, durable: &Snapshot) -> Result<(), RestoreEr
     let ring = rings.next();
     if rings.any(|other| Some(other) != ring) {
         return Err(RestoreError::TwoRings);
+    }
+    if let Some(place) = durable.freed.keys().next_back().filter(|place| **place > LAST_PLACE) {
+        return Err(RestoreError::NoSuchPlace(*place));
     }
     let mut seen = BTreeSet::new();
     let prefix6 = node_prefix6(config.range6, config.identity.peer_id());

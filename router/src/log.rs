@@ -31,16 +31,29 @@ impl LogFilter {
     }
 }
 
-/// A word alone is a level: the library would take any other for the name of a module, and silence everything else.
-fn parse(filter: &str) -> Result<EnvFilter, String> {
+/// Longest filter in bytes: one that names every module of ours has a fifth of it, and each part costs in the square.
+const LONGEST_FILTER: usize = 4096;
+
+/// Levels, and modules with theirs. A word alone is a level: the library would take any other for the name of a module, and
+/// silence everything else. It would also take names of spans and values of their fields, which it compiles as patterns at a
+/// cost that doubles with every character.
+#[doc(hidden)]
+pub fn parse(filter: &str) -> Result<EnvFilter, String> {
     const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
-    let words = filter.split(',').map(str::trim).filter(|part| !part.contains(['=', '[']));
-    for word in words {
-        if !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word)) {
-            return Err(format!("{word:?} is no level"));
+    if filter.len() > LONGEST_FILTER {
+        return Err(format!("a filter has at most {LONGEST_FILTER} bytes"));
+    }
+    let parts: Vec<&str> = filter.split(',').map(str::trim).collect();
+    for part in &parts {
+        if part.contains(['[', '{']) {
+            return Err(format!("{part:?} is neither a level nor module=level"));
+        }
+        if !part.contains('=') && !LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part)) {
+            return Err(format!("{part:?} is no level"));
         }
     }
-    EnvFilter::try_new(filter).map_err(|error| error.to_string())
+    // Without blanks: the library counts places in the part that it trimmed, and cuts the one that it did not.
+    EnvFilter::try_new(parts.join(",")).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -52,6 +65,13 @@ mod tests {
         for filter in ["info", "DEBUG", "warn,meshwork_tunnel=trace", "off"] {
             assert!(parse(filter).is_ok(), "{filter}");
         }
+        assert!(parse(&format!("[span{{field=.*a{}}}]=info", ".".repeat(60))).is_err());
+        assert!(parse(&"m=info,".repeat(1000)).is_err());
+        assert!(parse(" ae_t\u{23e}[=trace").is_err());
+        assert_eq!(
+            parse("warn, meshwork_tunnel=trace ").map(|filter| filter.to_string()),
+            parse("warn,meshwork_tunnel=trace").map(|filter| filter.to_string())
+        );
         for filter in ["", "nonsense", "info,verbose", "meshwork_tunnel=loud", "="] {
             assert!(parse(filter).is_err(), "{filter:?}");
         }

@@ -48,7 +48,9 @@ pub fn counters(family: &str, table: &str) -> Result<BTreeMap<String, u64>> {
         .ok_or_else(|| Error::Malformed { operation: operation(), reason: "the listing is not one of nft".into() })
 }
 
-fn packets(listing: &[u8]) -> Option<BTreeMap<String, u64>> {
+/// The packets that each counter of a listing of nft has counted, by name.
+#[doc(hidden)]
+pub fn packets(listing: &[u8]) -> Option<BTreeMap<String, u64>> {
     let listing: serde_json::Value = serde_json::from_slice(listing).ok()?;
     let entries = listing.get("nftables")?.as_array()?.iter().filter_map(|entry| entry.get("counter"));
     let counted = |counter: &serde_json::Value| {

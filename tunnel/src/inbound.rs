@@ -27,10 +27,10 @@ const RUNS: usize = 4;
 
 /// An opened inner packet: where it lies in its run.
 #[derive(Debug, Clone, Copy)]
-struct Opened {
-    start: usize,
-    end: usize,
-    partial: bool,
+pub(crate) struct Opened {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    pub(crate) partial: bool,
 }
 
 /// The receiving thread.
@@ -64,7 +64,7 @@ struct Receiver<'a> {
 
 /// What the last packets had in common, so that it is found once per run.
 #[derive(Default)]
-struct Recent {
+pub(crate) struct Recent {
     session: Option<Arc<Session>>,
     admitted: Option<(IpAddr, IpAddr)>,
     packets: u64,
@@ -241,7 +241,7 @@ impl Receiver<'_> {
 }
 
 /// How many of `packets` go together, and as what. `None`: the first stays alone.
-fn join(run: &[u8], packets: &[Opened], udp_allowed: bool) -> Option<(Joined, usize)> {
+pub(crate) fn join(run: &[u8], packets: &[Opened], udp_allowed: bool) -> Option<(Joined, usize)> {
     let (first, others) = packets.split_first()?;
     let first_bytes = run.get(first.start..first.end).filter(|_| first.partial)?;
     let mut joined = Joined::start(first_bytes, udp_allowed)?;
@@ -253,7 +253,7 @@ fn join(run: &[u8], packets: &[Opened], udp_allowed: bool) -> Option<(Joined, us
 }
 
 /// Whether a packet of this session may have these addresses.
-fn admit(table: &Table, recent: &mut Recent, session: &Arc<Session>, packet: &[u8]) -> Result<(), Drop> {
+pub(crate) fn admit(table: &Table, recent: &mut Recent, session: &Arc<Session>, packet: &[u8]) -> Result<(), Drop> {
     let (source, destination) = addresses(packet).ok_or(Drop::Malformed)?;
     if recent.admitted == Some((source, destination)) {
         return Ok(());

@@ -11,6 +11,8 @@
 mod coalesce;
 mod config;
 mod decider;
+#[doc(hidden)]
+pub mod decoders;
 mod drops;
 pub mod header;
 mod inbound;

@@ -44,7 +44,7 @@ impl SecretKeys {
         }
     }
 
-    fn append_macs(&self, reader: PeerId, message: &mut Vec<u8>) {
+    pub(crate) fn append_macs(&self, reader: PeerId, message: &mut Vec<u8>) {
         let tag = self.mac1(reader, message);
         message.extend(tag.as_ref().iter().take(MAC_LEN));
         message.extend([0; MAC_LEN]);

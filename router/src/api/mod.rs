@@ -3,6 +3,8 @@
 //! Handlers do no work of their own: they ask the node's actor, the allocator or the kernel thread and turn the answer
 //! into the shared models. The socket is reachable by root alone.
 
+#[doc(hidden)]
+pub mod decoders;
 mod errors;
 mod metrics;
 mod pods;

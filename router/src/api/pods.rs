@@ -71,7 +71,8 @@ pub(super) async fn release(State(services): State<Services>, body: Body<LeaseNa
     Ok(Json(Done {}))
 }
 
-fn check(request: &LeaseRequest) -> Result<(), ApiError> {
+/// Whether a request may be carried out.
+pub(super) fn check(request: &LeaseRequest) -> Result<(), ApiError> {
     let LeaseRequest { sandbox, interface, netns, pod, network, .. } = request;
     let labels = pod.labels.iter().flat_map(|(key, value)| [key, value]);
     let texts = [sandbox, interface, netns, &pod.namespace, &pod.name].into_iter().chain(network).chain(labels);

@@ -77,7 +77,7 @@ pub(super) async fn pods(State(services): State<Services>, RawQuery(query): RawQ
 }
 
 /// `?watch`, whatever it is set to but for a no.
-fn watches(query: Option<&str>) -> bool {
+pub(super) fn watches(query: Option<&str>) -> bool {
     let asked = |pair: &str| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         key == "watch" && !matches!(value, "0" | "false" | "no")

@@ -1,6 +1,7 @@
 //! Every setting, declared once: as flag, as `MESHD_*` variable and as key of the TOML file.
 
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,9 @@ use super::{
     Config, ConfigError, DEFAULT_METRICS_LISTEN, DEFAULT_STATE_DIR, DEFAULT_VXLAN_PORT, LARGEST_POD_MTU, Listen,
     MOST_TRUSTED, RingStart, SMALLEST_POD_MTU, Target, ranges,
 };
+
+/// Most bytes of a configuration file: all settings take a few hundred.
+const MOST_FILE: u64 = 1 << 20;
 
 /// Settings as given: nothing where nothing was said.
 #[derive(Debug, Clone, Default, Parser, Deserialize)]
@@ -133,6 +137,14 @@ impl Flags {
         Ok(config)
     }
 
+    /// Settings of a TOML file.
+    ///
+    /// # Errors
+    /// Says where and what.
+    pub fn parse_file(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+    }
+
     fn or(self, file: Self) -> Self {
         fn list<T>(given: Vec<T>, otherwise: Vec<T>) -> Vec<T> {
             if given.is_empty() { otherwise } else { given }
@@ -162,9 +174,18 @@ impl Flags {
 }
 
 fn read_file(path: &Path) -> Result<Flags, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-    toml::from_str(&text)
-        .map_err(|error| ConfigError::File { path: path.to_owned(), message: error.to_string().trim_end().to_owned() })
+    let text = read_bounded(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    Flags::parse_file(&text).map_err(|message| ConfigError::File { path: path.to_owned(), message })
+}
+
+/// A device or a log named by mistake must not fill the memory.
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MOST_FILE + 1).read_to_string(&mut text)?;
+    match text.len() as u64 {
+        0..=MOST_FILE => Ok(text),
+        _ => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {MOST_FILE} bytes"))),
+    }
 }
 
 /// Names travel in gossip and stand in tables: short, and nothing that moves a cursor.
@@ -267,6 +288,7 @@ mod tests {
             let path = file.path().to_str().expect("utf-8");
             assert!(matches!(resolve(&["--config", path]), Err(ConfigError::File { .. })), "{text}");
         }
+        assert!(matches!(resolve(&["--config", "/dev/zero"]), Err(ConfigError::Unreadable { .. })));
         assert!(matches!(resolve(&["--config", "/nonexistent"]), Err(ConfigError::Unreadable { .. })));
     }
 

@@ -40,7 +40,7 @@ const OUTGOING_BYTES: usize = 4 * 1024 * 1024;
 const GIVEN_UP: u32 = 0x22;
 
 /// A greeting is a few integers.
-const GREETING_LIMIT: usize = 64;
+pub(super) const GREETING_LIMIT: usize = 64;
 
 /// Names a link for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

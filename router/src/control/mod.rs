@@ -5,6 +5,8 @@
 //! before both sides proved the secret. [`dialer`] decides, without IO, whom to dial and when.
 
 mod callers;
+#[doc(hidden)]
+pub mod decoders;
 pub mod dialer;
 mod endpoint;
 mod framing;

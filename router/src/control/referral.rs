@@ -11,7 +11,7 @@ use quinn::{ConnectionError, VarInt};
 use serde::{Deserialize, Serialize};
 
 /// Close code of a link for which there is no room.
-const ELSEWHERE: u32 = 0x21;
+pub(super) const ELSEWHERE: u32 = 0x21;
 
 /// Endpoints told of each member: one of each family.
 pub const MOST_REFERRED_ENDPOINTS: usize = 2;

@@ -23,6 +23,8 @@ mod settings;
 mod transactions;
 pub mod underlay;
 
+#[doc(hidden)]
+pub use overlap::overlaps;
 pub use reconcile::held_by_pods;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

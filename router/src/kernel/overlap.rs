@@ -13,7 +13,7 @@ use super::{ROUTE_PROTOCOL, is_ours};
 const OWN_RESOLVER: u128 = 0x53;
 
 /// Says what overlaps the ranges, one sentence each. `links` names interfaces by index.
-pub(super) fn overlaps(
+pub fn overlaps(
     ranges: [IpNet; 2],
     routes: &[Route],
     links: &BTreeMap<u32, String>,

@@ -1,6 +1,8 @@
 //! What the host gives: its addresses and MTU, read, and what is prepared on it before anything else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -18,6 +20,9 @@ const USUAL_MTU: u32 = 1500;
 
 /// Name servers of the host (resolv.conf(5)).
 const RESOLV_CONF: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/// Most bytes read of such a file: it has a few lines.
+const MOST_RESOLV_CONF: u64 = 64 * 1024;
 
 /// The host as seen from the overlay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +66,7 @@ impl Underlay {
         let addresses = addresses.into_iter().map(|(_, _, address)| address).collect();
         let routes = netlink.routes(RouteFilter::default())?;
         // A host without the file has no name servers to lose.
-        let resolv_conf = RESOLV_CONF.map(|file| std::fs::read_to_string(file).unwrap_or_default()).join("\n");
+        let resolv_conf = RESOLV_CONF.map(|file| resolvers_in(file).unwrap_or_default()).join("\n");
         let overlaps = overlaps([range4.into(), range6.into()], &routes, &names, &within, &resolv_conf);
         Ok(Self { addresses, mtu: mtu.unwrap_or(USUAL_MTU), misnamed, overlaps })
     }
@@ -135,4 +140,10 @@ pub fn prepare_tun(netlink: &mut Netlink) -> Result<()> {
         netlink.set_address_generation_none(device.index)?;
     }
     Ok(())
+}
+/// What such a file says, as far as it is read.
+fn resolvers_in(file: &str) -> io::Result<String> {
+    let mut text = Vec::new();
+    File::open(file)?.take(MOST_RESOLV_CONF).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

@@ -49,6 +49,8 @@ use crate::moderation::Moderation;
 
 pub use chronicle::EventClock;
 pub use own::lease_own_address;
+#[doc(hidden)]
+pub use twins::twin_message_again;
 pub use views::host_interface;
 
 /// Questions that may wait: a burst of CNI calls and scrapes.

@@ -47,6 +47,14 @@ enum TwinMessage {
     Answer { tag: Tag, run: u64, signature: Signature },
 }
 
+/// The message that `payload` is, encoded again: for tests that feed nodes with foreign bytes.
+#[doc(hidden)]
+#[must_use]
+pub fn twin_message_again(payload: &[u8]) -> Option<Vec<u8>> {
+    let message: TwinMessage = frame::decode(payload, MAX_MESSAGE).ok()?;
+    Some(frame::encode(&message))
+}
+
 /// Newcomers that wait for the one before them, by peer.
 #[derive(Default)]
 pub(super) struct Newcomers(BTreeMap<PeerId, Newcomer>);

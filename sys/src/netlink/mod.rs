@@ -7,6 +7,8 @@
 //! kernel changed something is taken again.
 
 mod address;
+#[doc(hidden)]
+pub mod decoders;
 mod link;
 mod neighbour;
 mod nexthop;

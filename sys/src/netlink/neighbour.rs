@@ -45,11 +45,7 @@ impl Netlink {
             request.header.family = family;
             let listed = self.entries(request, NeighbourFlags::empty(), "list neighbours")?;
             let permanent = listed.iter().filter(|entry| entry.header.state == NeighbourState::Permanent);
-            let read = |entry: &NeighbourMessage| {
-                let neighbour = Neighbour { address: destination(entry)?, mac: mac(entry)? };
-                Some((entry.header.ifindex, neighbour))
-            };
-            found.extend(permanent.filter_map(read));
+            found.extend(permanent.filter_map(|entry| Some((entry.header.ifindex, read(entry)?))));
         }
         Ok(found)
     }
@@ -135,6 +131,10 @@ fn entry(index: u32, forwarding: &Forwarding) -> NeighbourMessage {
         NeighbourAttribute::Destination(forwarding.remote.into()),
     ];
     message
+}
+
+pub(super) fn read(entry: &NeighbourMessage) -> Option<Neighbour> {
+    Some(Neighbour { address: destination(entry)?, mac: mac(entry)? })
 }
 
 fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {

@@ -148,6 +148,11 @@ fn generations(datagram: &[u8], name: &[u8], touched: &mut bool) -> Vec<u32> {
     found
 }
 
+/// How many notices of either sort a datagram holds.
+pub(super) fn notices(datagram: &[u8]) -> usize {
+    usize::from(changed_setting(datagram).is_some()) + generations(datagram, b"meshwork", &mut true).len()
+}
+
 struct Message<'a> {
     kind: u16,
     bytes: &'a [u8],
