@@ -50,8 +50,8 @@ fn identity(number: usize) -> Identity {
     Identity::from_seed(Random::new(number as u64).bytes())
 }
 
-/// Lets a node learn all of another one over a link that goes again. What it would tell in turn is left unsaid: the other
-/// one would hold as much, and blur what is measured.
+/// Lets a node learn all of another one over a link that goes again: it is greeted and told, asks, and is answered. What it
+/// would tell in turn is left unsaid: the other one would hold as much, and blur what is measured.
 fn meet(node: &mut Gossip, number: usize, peers: &[PeerId]) {
     let now = Instant::now();
     let identity = Arc::new(identity(number));
@@ -67,11 +67,19 @@ fn meet(node: &mut Gossip, number: usize, peers: &[PeerId]) {
     }
     let later = now + SIGN_PAUSE;
     peer.handle_timeout(later);
-    while let Some(transmit) = peer.poll_transmit() {
-        node.receive(later, other, &transmit.frame).expect("honest nodes behave");
+    for _ in 0..2 {
+        carry(later, node, &mut peer);
+        carry(later, &mut peer, node);
     }
     node.link_down(later, other);
     while node.poll_event().is_some() {}
     while node.poll_transmit().is_some() {}
     assert_eq!(node.latest(other), peer.latest(other), "a peer stayed unknown");
+}
+
+fn carry(now: Instant, from: &mut Gossip, to: &mut Gossip) {
+    let sender = from.peer_id();
+    while let Some(transmit) = from.poll_transmit() {
+        to.receive(now, sender, &transmit.frame).expect("honest nodes behave");
+    }
 }

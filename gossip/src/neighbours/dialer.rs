@@ -38,7 +38,7 @@ const ELSEWHERE_ALONE: Duration = Duration::from_secs(2);
 
 /// Members that others named, dialled within [`REFERRED_MEMORY`]: a hostile member, or one after the other, gets a node
 /// that knows nobody to knock at this many addresses a minute.
-const MOST_REFERRED: usize = 16;
+const MOST_REFERRED: usize = 30;
 
 /// How long a member that was named is not dialled again for that.
 const REFERRED_MEMORY: Duration = Duration::from_secs(60);

@@ -6,7 +6,7 @@
 //! longer still for each.
 //!
 //! A second thread watches what others change and has the first look; without any notice it looks every
-//! [`RECONCILE_INTERVAL`]. The firewall's transactions are numbered by the kernel: those that touched our table and are
+//! [`RECONCILE_INTERVAL`], and less often where that takes long. The firewall's transactions are numbered by the kernel: those that touched our table and are
 //! none of ours put it back. What the kernel refuses is logged once, kept for `status`, and tried again at the next look.
 //! What was put back and what was refused is also kept as [`KernelNews`] until the node's actor takes it.
 
@@ -35,6 +35,12 @@ use crate::moderation::Moderation;
 
 /// How often routes and nexthops are compared unasked: three dumps, well under a millisecond.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long such a comparison rests at least, as a multiple of what it took: a thousandth of a core, whatever the mesh's size.
+const RECONCILE_REST: u32 = 999;
+
+/// It does not rest longer.
+const LONGEST_RECONCILE_REST: Duration = Duration::from_secs(30);
 
 /// Most requests settled at once: more would keep the first of them waiting for the links of all.
 const TOGETHER: usize = 64;
@@ -283,6 +289,7 @@ struct Worker {
     /// Interfaces whose settings may have been changed.
     settings: BTreeSet<i32>,
     looked: Instant,
+    look_rest: Duration,
     counted: Instant,
     /// Replaces the desired state once it has rested.
     resting: Option<Arc<Overlay>>,
@@ -294,12 +301,26 @@ impl Worker {
         let (looked, counted) = (Instant::now(), Instant::now());
         let (guard, transactions, settings) = (String::new(), Transactions::default(), BTreeSet::new());
         let (desired, resting, moderation) = (None, None, Moderation::new(looked));
-        Self { netlink, health, news, desired, guard, transactions, settings, looked, counted, resting, moderation }
+        let look_rest = RECONCILE_INTERVAL;
+        Self {
+            netlink,
+            health,
+            news,
+            desired,
+            guard,
+            transactions,
+            settings,
+            looked,
+            look_rest,
+            counted,
+            resting,
+            moderation,
+        }
     }
 
     fn run(mut self, requests: &Receiver<Request>) {
         loop {
-            let rest = RECONCILE_INTERVAL.saturating_sub(self.looked.elapsed());
+            let rest = self.look_rest.saturating_sub(self.looked.elapsed());
             let rest = match self.resting {
                 Some(_) => rest.min(self.moderation.rests_until().saturating_duration_since(Instant::now())),
                 None => rest,
@@ -320,7 +341,7 @@ impl Worker {
                 let outcome = self.settle(rested);
                 self.remember(outcome.as_ref());
             }
-            if self.looked.elapsed() >= RECONCILE_INTERVAL {
+            if self.looked.elapsed() >= self.look_rest {
                 self.look();
             }
         }
@@ -476,6 +497,10 @@ impl Worker {
             self.health().repairs += 1;
             self.tell(KernelNews::Repaired(objects));
         }
+        let rest = self.looked.elapsed() * RECONCILE_REST;
+        // What was refused is tried again soon.
+        let longest = if self.health().error.is_none() { LONGEST_RECONCILE_REST } else { RECONCILE_INTERVAL };
+        self.look_rest = rest.clamp(RECONCILE_INTERVAL, longest);
     }
 
     /// Counters that cannot be read mean that the table is gone: it is put back at once.
