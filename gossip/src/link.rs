@@ -16,12 +16,12 @@ const LOAD_MOST: u64 = 2 * EAGER_BYTES_PER_SECOND;
 
 /// A set of links, by the place that each was given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Mask(u128);
+pub(crate) struct Mask(u64);
 
 impl Mask {
     /// A set of one. Links beyond the last place have none: they are told everything and asked for nothing.
     pub(crate) fn of(place: u32) -> Self {
-        Self(1u128.checked_shl(place).unwrap_or(0))
+        Self(1u64.checked_shl(place).unwrap_or(0))
     }
 
     pub(crate) const fn is_empty(self) -> bool {
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_place_beyond_the_last_is_none() {
-        assert!(Mask::of(128).is_empty() && !Mask::of(127).is_empty());
+        assert!(Mask::of(64).is_empty() && !Mask::of(63).is_empty());
         assert_eq!(Mask::of(0).with(Mask::of(1)).with(Mask::of(3)).free(), 2);
     }
 }
