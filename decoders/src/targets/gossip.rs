@@ -182,22 +182,27 @@ fn conversation() -> Vec<(usize, Vec<u8>)> {
     said
 }
 
-/// A neighbour that knows a later run of this node, as it talks to it.
+/// A neighbour that knows a later run of this node, and changes something at last, as it talks to it.
 fn recovery() -> Vec<u8> {
     let mut now = Instant::now();
     let mut nodes: Vec<Gossip> = [(0, 9), (1, 1)].map(|(number, run)| member(number, run, now)).into();
     link_pair(&mut nodes, 0, 1, now);
     talk(&mut nodes, &mut now);
-    let (mut neighbour, mut node, mut steps) = (nodes.remove(1), Node::new(), Vec::new());
+    // The link comes up anew, so that the neighbour hears this node's greeting.
+    let (mut neighbour, mut node, mut steps) = (nodes.remove(1), Node::new(), vec![5, 0]);
+    node.link(1);
     neighbour.link_up(now, id(0), IDENTITIES[0].public_key());
-    for _ in 0..12 {
-        while let Some(transmit) = neighbour.poll_transmit() {
-            steps.extend(of_kind(0, &part(&transmit.frame)));
-            node.receive(1, &transmit.frame);
+    for round in 0..12 {
+        if round == 8 {
+            content::publish(&mut neighbour, now, 41).expect("it fits");
         }
         let answers: Vec<_> = std::iter::from_fn(|| node.gossip.poll_transmit()).collect();
         for answer in answers.into_iter().filter(|answer| answer.to == id(1)) {
             neighbour.receive(now, id(0), &answer.frame).expect("honest nodes behave");
+        }
+        while let Some(transmit) = neighbour.poll_transmit() {
+            steps.extend(of_kind(0, &part(&transmit.frame)));
+            node.receive(1, &transmit.frame);
         }
         steps.extend([4, 8]);
         node.now += Duration::from_millis(400);
@@ -225,7 +230,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let kinds = kinds();
     let alone = kinds.values().flat_map(|frame| [step(0, frame), step(2, frame)]);
     let timed = kinds.values().flat_map(|frame| [step(3, frame), vec![4, 30]].concat()).collect();
-    let begun = whole.iter().take(8).flatten().copied().collect();
+    let begun = whole.iter().take(20).flatten().copied().collect();
     let slowly = whole.iter().skip(8).take(8).flat_map(|step| [step.as_slice(), &[4, 20]].concat()).collect();
     alone
         .chain([timed, begun, slowly, recovery(), vec![5, 0, 6, 1, 4, 200, 7, 3, 0, 1, 9]])
