@@ -12,14 +12,15 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use meshwork_sys::tun::{Layer, Tun, TunOptions, VNET_HEADER_LEN};
+use meshwork_sys::tun::{Layer, Tun, TunError, TunOptions, VNET_HEADER_LEN};
 
 use crate::error::{Error, Result};
 use crate::link::Link;
 use crate::random::Random;
 use crate::say;
+use crate::wait::{Look, eventually};
 
 use queue::Queue;
 use splice::READY;
@@ -33,13 +34,16 @@ const BATCH: usize = 32;
 /// A persistent TAP, which stays when the wire changes hands.
 pub(crate) const TAP: TunOptions = TunOptions { layer: Layer::Ethernet, persistent: true };
 
+/// How long a device may stay with the wire before: the threads of a process that was killed end one after the other, and
+/// hold it until then.
+const HANDED_OVER: Duration = Duration::from_secs(5);
+
 /// Carries frames between two TAP devices under the conditions in `file`, for as long as both are there.
 ///
 /// # Errors
 /// When a device cannot be opened, or is deleted.
 pub fn carry(near: &str, far: &str, file: &Path) -> Result<()> {
     let conditions = Link::read_file(file)?;
-    let open = |name| Tun::open(name, TAP).map(Arc::new).map_err(|error| Error::Unproven(error.to_string()));
     let (near, far) = (open(near)?, open(far)?);
     // The directions have chances of their own, else a doubled question would always get a doubled answer.
     let mut seeds = Random::new(conditions.seed);
@@ -57,6 +61,14 @@ pub fn carry(near: &str, far: &str, file: &Path) -> Result<()> {
     }
     say!("{READY}");
     Err(ended.recv().map_err(|_| Error::Unproven("both directions of the wire panicked".into()))?)
+}
+
+fn open(name: &str) -> Result<Arc<Tun>> {
+    eventually(HANDED_OVER, &format!("device {name}"), || match Tun::open(name, TAP) {
+        Ok(tap) => Ok(Look::Done(Arc::new(tap))),
+        Err(error @ TunError::Busy(_)) => Ok(Look::Missing(error.to_string())),
+        Err(error) => Err(Error::Unproven(error.to_string())),
+    })
 }
 
 fn carry_one_way(from: &Tun, to: &Tun, queue: &mut Queue) -> io::Result<Infallible> {
