@@ -111,9 +111,7 @@ impl Trie {
         let id = leaves.id(leaf);
         let mut node = 0;
         for level in 0..DEPTH {
-            if let Some(node) = self.nodes.get_mut(node) {
-                node.stale = true;
-            }
+            self.make_stale(node);
             match self.child(node, digit(id, level)) {
                 End::Inner(next) => node = next,
                 End::Nothing => return self.set_child(node, digit(id, level), LEAF | leaf),
@@ -130,13 +128,17 @@ impl Trie {
         }
     }
 
+    fn make_stale(&mut self, node: usize) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.stale = true;
+        }
+    }
+
     /// Notes that the hash of a leaf changed.
     pub(crate) fn touch(&mut self, id: PeerId) {
         let mut node = 0;
         for level in 0..DEPTH {
-            if let Some(node) = self.nodes.get_mut(node) {
-                node.stale = true;
-            }
+            self.make_stale(node);
             match self.child(node, digit(id, level)) {
                 End::Inner(next) => node = next,
                 _ => return,

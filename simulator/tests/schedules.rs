@@ -8,7 +8,7 @@ use meshwork_simulator::schedule::Schedule;
 const SMALL: u64 = 100_000;
 
 /// Schedules of meshes of thirty in the full run.
-const LARGE: u64 = 200;
+const LARGE: u64 = 400;
 
 fn run(salt: u64, full: u64, schedule: impl Fn(&mut Random) -> Schedule) {
     let mut random = Random::new(seed() ^ salt);

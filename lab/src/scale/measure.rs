@@ -58,8 +58,17 @@ fn parse(stat: &str, status: &str, devices: &str) -> Option<Sample> {
 
 /// Control links that came up since the first start of the daemon, from its log.
 pub(super) fn established(host: &Host) -> Result<usize> {
+    lines_with(host, "control link established")
+}
+
+/// How often a control link came or went since then.
+pub(super) fn link_events(host: &Host) -> Result<usize> {
+    lines_with(host, "control link ")
+}
+
+fn lines_with(host: &Host, words: &str) -> Result<usize> {
     let log = fs::read(host.log()).map_err(Error::io(format!("read {}", host.log().display())))?;
-    Ok(String::from_utf8_lossy(&log).lines().filter(|line| line.contains("control link established")).count())
+    Ok(String::from_utf8_lossy(&log).lines().filter(|line| line.contains(words)).count())
 }
 
 /// Load of the machine over one, five and fifteen minutes.

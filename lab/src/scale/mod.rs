@@ -22,8 +22,10 @@ use measure::{Sample, mean, most};
 
 /// Nothing takes this long that works at all.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// From a whole mesh to one in which surplus links are given up and nothing is left to say.
-const SETTLING: Duration = Duration::from_secs(60);
+/// A mesh is at rest when no host made or lost a link for this long: surplus ones are given up one after the other.
+const REST: Duration = Duration::from_secs(20);
+/// Longest wait for that.
+const SETTLING: Duration = Duration::from_secs(300);
 /// What is called idle.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -58,9 +60,8 @@ fn figures(lab: &Lab) -> Result<bool> {
     let formed = forming(lab)?;
     let formed = verdict("one mesh", formed, "s", FORMED_S);
     say!("  {}", links(lab)?);
-    thread::sleep(SETTLING);
-    interrupt::check()?;
-    say!("after {} s: {}; load {}", SETTLING.as_secs(), links(lab)?, measure::load()?);
+    let rested = settling(lab)?;
+    say!("at rest after another {:.0} s: {}; load {}", rested.as_secs_f64(), links(lab)?, measure::load()?);
     let idle = idling(lab)?;
     let again = restarting(lab)?;
     Ok(formed && idle && again)
@@ -73,6 +74,20 @@ fn forming(lab: &Lab) -> Result<f64> {
     say!("{} daemons started after {:.1} s", lab.hosts().len(), begun.elapsed().as_secs_f64());
     wait_until_whole(lab)?;
     Ok(begun.elapsed().as_secs_f64())
+}
+
+/// How long it took until links came to rest, as the daemons' logs tell of them.
+fn settling(lab: &Lab) -> Result<Duration> {
+    let (begun, mut seen, mut since) = (Instant::now(), usize::MAX, Instant::now());
+    eventually(SETTLING, "a mesh at rest", || {
+        interrupt::check()?;
+        let made = lab.hosts().iter().map(measure::link_events).sum::<Result<usize>>()?;
+        if made != seen {
+            (seen, since) = (made, Instant::now());
+        }
+        if since.elapsed() >= REST { Ok(Look::Done(())) } else { later("links still come and go") }
+    })?;
+    Ok(since - begun)
 }
 
 fn idling(lab: &Lab) -> Result<bool> {
