@@ -113,7 +113,7 @@ impl Gossip {
     }
 
     pub(crate) fn on_heartbeat(&mut self, now: Instant, from: PeerId, heartbeat: Heartbeat) {
-        if heartbeat.probe {
+        if heartbeat.probe || self.links.get_mut(&from).is_some_and(|link| link.pulse.answers(now)) {
             self.send_heartbeat(from, false);
         }
         let agrees = heartbeat.digest == self.members.digest();

@@ -51,6 +51,17 @@ impl Pulse {
         !std::mem::replace(&mut self.up, true)
     }
 
+    /// The neighbour's heartbeat came. Whether to answer it with the own one, instead of sending that within the next
+    /// moments: the transport's acknowledgement travels with it, and neither end has to wake for it. Of both ends the one
+    /// whose heartbeat comes first goes on as the one that is answered.
+    pub(crate) fn answers(&mut self, now: Instant) -> bool {
+        let soon = now + HEARTBEAT / 2 >= self.next_heartbeat;
+        if soon {
+            self.next_heartbeat = now + HEARTBEAT + HEARTBEAT_SLACK / 2;
+        }
+        soon
+    }
+
     /// What is due at `now`; called until nothing is.
     pub(crate) fn beat(&mut self, now: Instant) -> Option<Beat> {
         if self.up && now >= self.down_at() {
@@ -142,6 +153,32 @@ mod tests {
         assert_eq!(at(Beat::Probe).iter().take(3).copied().collect::<Vec<_>>(), [1250, 1500, 1750]);
         assert_eq!((at(Beat::Down), at(Beat::Silent)), (vec![4000], vec![10_000]));
         assert!(pulse.heard(start + 11_000 * MS) && pulse.is_up());
+    }
+
+    #[test]
+    fn of_two_ends_one_answers_the_other_and_each_is_heard_every_second() {
+        let start = Instant::now();
+        for apart in [0, 100, 499, 700, 999] {
+            let mut ends = [Pulse::new(start, start), Pulse::new(start, start + apart * MS)];
+            let (mut sent, mut answered) = ([0, 0], [0, 0]);
+            for now in (0..60_000).map(|step| start + step * MS) {
+                for end in 0..2 {
+                    while let Some(beat) = ends[end].beat(now) {
+                        assert_eq!(beat, Beat::Heartbeat, "nobody is missed");
+                        sent[end] += 1;
+                        ends[1 - end].heard(now);
+                        if ends[1 - end].answers(now) {
+                            answered[1 - end] += 1;
+                            ends[end].heard(now);
+                            assert!(!ends[end].answers(now), "an answer is not answered");
+                        }
+                    }
+                }
+            }
+            let all = [sent[0] + answered[0], sent[1] + answered[1]];
+            assert!(all.iter().all(|all| (59..=61).contains(all)), "{apart}: {all:?}");
+            assert!(sent.iter().any(|sent| *sent <= 1), "{apart}: {sent:?}");
+        }
     }
 
     #[test]

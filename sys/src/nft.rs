@@ -3,7 +3,6 @@
 //! A script is one transaction of the kernel: all of it takes effect at once, or nothing. So callers replace a table by
 //! a script that adds, deletes and defines it again, and there is never a moment of half a policy.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::FromRawFd;
@@ -36,27 +35,6 @@ pub fn delete_table(family: &str, name: &str) -> Result<()> {
     let (family, name) = (word(family)?, word(name)?);
     // Adding what exists changes nothing, so the deletion always finds it.
     apply(&format!("add table {family} {name}\ndelete table {family} {name}\n"))
-}
-
-/// The packets that each counter of a table has counted, by name. [`Error::is_not_found`] if there is no such table.
-pub fn counters(family: &str, table: &str) -> Result<BTreeMap<String, u64>> {
-    let (family, table) = (word(family)?, word(table)?);
-    let operation = || format!("list counters table {family} {table}");
-    let output = run(&["-j", "list", "counters", "table", family, table], "")?;
-    accepted(&output, operation)?;
-    packets(&output.stdout)
-        .ok_or_else(|| Error::Malformed { operation: operation(), reason: "the listing is not one of nft".into() })
-}
-
-/// The packets that each counter of a listing of nft has counted, by name.
-#[doc(hidden)]
-pub fn packets(listing: &[u8]) -> Option<BTreeMap<String, u64>> {
-    let listing: serde_json::Value = serde_json::from_slice(listing).ok()?;
-    let entries = listing.get("nftables")?.as_array()?.iter().filter_map(|entry| entry.get("counter"));
-    let counted = |counter: &serde_json::Value| {
-        Some((counter.get("name")?.as_str()?.to_owned(), counter.get("packets")?.as_u64()?))
-    };
-    Some(entries.filter_map(counted).collect())
 }
 
 fn run(arguments: &[&str], script: &str) -> Result<Output> {
@@ -116,17 +94,6 @@ mod tests {
         for text in ["", "-f", "a b", "a;flush", "1st", "{x}"] {
             assert!(matches!(list_table("inet", text), Err(Error::Invalid { .. })), "{text:?}");
         }
-    }
-
-    #[test]
-    fn a_counter_is_found_among_the_listing_and_nonsense_is_not() {
-        let listing =
-            br#"{"nftables":[{"metainfo":{"version":"1.0.6"}},{"counter":{"name":"c","packets":7,"bytes":9}}]}"#;
-        assert_eq!(packets(listing), Some(BTreeMap::from([("c".to_owned(), 7)])));
-        for nonsense in [&b""[..], b"{}", b"[]"] {
-            assert_eq!(packets(nonsense), None);
-        }
-        assert_eq!(packets(br#"{"nftables":[{"counter":{"name":"c","packets":-1}}]}"#), Some(BTreeMap::new()));
     }
 
     #[test]

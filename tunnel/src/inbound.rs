@@ -45,13 +45,18 @@ pub(crate) fn run(shared: &Shared, control: Box<dyn ControlSink>) -> io::Result<
             }
             continue;
         }
-        patience.reset();
-        let table = shared.decider.table();
+        let (table, mut carried) = (shared.decider.table(), false);
         for arrival in batch.arrivals() {
-            receiver.handle(&table, arrival);
+            carried |= receiver.handle(&table, arrival);
         }
         if shared.is_stopping() {
             return Ok(());
+        }
+        // What is not carried comes alone: looking for more would be most of what an idle node does.
+        match carried {
+            true => patience.reset(),
+            false if patience.sleep(&*shared.socket, &shared.wake)? => {}
+            false => return Ok(()),
         }
     }
 }
@@ -85,7 +90,8 @@ impl Recent {
 }
 
 impl Receiver<'_> {
-    fn handle(&mut self, table: &Table, arrival: Arrival<'_>) {
+    /// Takes a run of datagrams. Whether packets of pods were among them.
+    fn handle(&mut self, table: &Table, arrival: Arrival<'_>) -> bool {
         let Arrival { bytes, segment_size, from, to } = arrival;
         let endpoint = answer_endpoint(from, to);
         let mut recent = Recent::default();
@@ -109,6 +115,7 @@ impl Receiver<'_> {
         }
         recent.settle(self.shared.milliseconds());
         self.deliver(bytes);
+        !self.opened.is_empty()
     }
 
     /// The length of the inner packet that `segment` opens to, and whether its checksum is partial.

@@ -28,10 +28,11 @@ const LOOKS_BEFORE_SLEEP: u32 = 3;
 pub(crate) struct Patience(u32);
 
 impl Patience {
-    /// There was something to do.
+    /// There was something to do, and more is likely to follow.
     pub(crate) fn reset(&mut self) {
         self.0 = 0;
     }
+
 
     /// There was nothing: whether the thread may go on, or is to stop.
     pub(crate) fn rest(&mut self, fd: &impl AsFd, wake: &Wake) -> io::Result<bool> {
@@ -40,7 +41,12 @@ impl Patience {
             thread::yield_now();
             return Ok(true);
         }
-        self.0 = 0;
+        self.sleep(fd, wake)
+    }
+
+    /// Sleeps until there is something to do: whether there is, or the thread is to stop.
+    pub(crate) fn sleep(&mut self, fd: &impl AsFd, wake: &Wake) -> io::Result<bool> {
+        self.reset();
         Ok(wake.wait_readable(fd.as_fd(), None)? != Ready::Rung)
     }
 }

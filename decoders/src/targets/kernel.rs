@@ -1,12 +1,12 @@
-//! What the kernel and `nft` say.
+//! What the kernel says.
 
-use meshwork_sys::netlink::decoders::{answers, notices};
-use meshwork_sys::nft;
-
-use crate::input::of_kind;
+use meshwork_sys::netlink::decoders::{answers, counters as listed, notices};
 
 /// What the kernel listed for a namespace with devices, routes and nexthop objects of most kinds.
 const RECORDED: &[u8] = include_bytes!("../../../sys/tests/data/listings.bin");
+
+/// What the kernel listed of a table with three counters.
+const COUNTED: &[u8] = include_bytes!("../../../sys/tests/data/counters.bin");
 
 /// The sequence number of everything recorded.
 const SEQUENCE: u32 = 1;
@@ -33,13 +33,11 @@ pub(super) fn netlink_seeds() -> Vec<Vec<u8>> {
     listings.filter(|seed| seed.len() < 8000).chain([refusal, [&table[..], &end].concat()]).collect()
 }
 
+/// Attributes have headers of four bytes: of a counter the table's, its name's, its data's and that of its packets.
 pub(super) fn counters(bytes: &[u8]) {
-    if let Some(counters) = nft::packets(bytes) {
-        assert!(counters.len() <= bytes.len());
-    }
+    assert!(listed(bytes) <= bytes.len() / 32, "a counter has a message and attributes");
 }
 
 pub(super) fn counter_seeds() -> Vec<Vec<u8>> {
-    let listing = br#"{"nftables":[{"metainfo":{"version":"1.0.6"}},{"counter":{"name":"c","packets":7,"bytes":9}}]}"#;
-    vec![listing.to_vec(), of_kind(b'[', b"]")]
+    COUNTED.chunks(COUNTED.len().div_ceil(2)).map(<[u8]>::to_vec).chain([COUNTED.to_vec()]).collect()
 }

@@ -22,6 +22,8 @@ mod reconcile;
 mod settings;
 mod transactions;
 pub mod underlay;
+mod watcher;
+mod worker;
 
 #[doc(hidden)]
 pub use overlap::overlaps;

@@ -20,6 +20,8 @@ pub(super) struct Reconciled {
     pub(super) mended: Mended,
     /// Routes that the kernel would not take, mostly because somebody else's is in their place. All others stand.
     pub(super) refused: Vec<RefusedRoute>,
+    /// Interfaces of ours.
+    pub(super) devices: BTreeSet<i32>,
     /// Devices of the clear path that stand.
     pub(super) clear: ClearLinks,
     /// What they carried.
@@ -59,7 +61,13 @@ pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay, settings: &BTr
         clear::close(netlink, devices, wanted, &mut mended)?;
     }
     clear::remove(netlink, &links, wanted, &mut mended)?;
-    Ok(Reconciled { mended, refused, clear: devices, clear_traffic: clear::traffic(&links) })
+    let ours = own_devices(&links);
+    Ok(Reconciled { mended, refused, devices: ours, clear: devices, clear_traffic: clear::traffic(&links) })
+}
+
+fn own_devices(links: &[Link]) -> BTreeSet<i32> {
+    let ours = |link: &&Link| link.name == TUN_NAME || clear::is_clear_link(&link.name) || is_pod_link(&link.name);
+    links.iter().filter(ours).filter_map(|link| i32::try_from(link.index).ok()).collect()
 }
 
 /// Whether the settings of an interface may have been changed.

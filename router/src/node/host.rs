@@ -13,8 +13,8 @@ use tokio::task::spawn_blocking;
 use super::Node;
 use crate::kernel::underlay::Underlay;
 
-/// How often the host is read again when nothing tells that it changed.
-const UNDERLAY_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the host is read again when nothing tells that it changed: only its name servers do without a notice.
+const UNDERLAY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How soon after the last time it is read again when something does: pods come and go in bursts.
 const UNDERLAY_PAUSE: Duration = Duration::from_millis(500);

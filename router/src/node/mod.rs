@@ -59,6 +59,9 @@ const QUESTIONS: usize = 256;
 /// Longest sleep without a timer: how late a tunnel that has ended is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
+/// What happened on links and is taken in before its consequences are drawn: all of a burst costs what one costs.
+const EVENTS_TOGETHER: usize = 64;
+
 /// How long to leave an allocator alone whose queue is full.
 const ALLOCATOR_PAUSE: Duration = Duration::from_millis(100);
 
@@ -213,7 +216,12 @@ pub async fn run(
         }
         let wake = node.wake_at(Instant::now());
         tokio::select! {
-            Some(event) = link_events.recv() => node.link_event(Instant::now(), event),
+            Some(event) = link_events.recv() => {
+                node.link_event(Instant::now(), event);
+                for event in std::iter::from_fn(|| link_events.try_recv().ok()).take(EVENTS_TOGETHER) {
+                    node.link_event(Instant::now(), event);
+                }
+            }
             Some(event) = addresses.recv() => node.address_event(Instant::now(), event),
             Some(question) = questions.0.recv() => question(&mut node),
             Some(frame) = frames.recv() => node.clear_frame(Instant::now(), frame),

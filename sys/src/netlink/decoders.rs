@@ -4,7 +4,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 
 use super::nexthop::NexthopMessage;
 use super::socket::{Answers, read_datagram};
-use super::{address, link, neighbour, nexthop, route, watch};
+use super::{address, firewall, link, neighbour, nexthop, route, watch};
 
 /// Reads a datagram as every sort of answer, up to the values that callers see: how many those are.
 #[must_use]
@@ -30,4 +30,10 @@ pub fn answers(datagram: &[u8], sequence: u32) -> usize {
 #[must_use]
 pub fn notices(datagram: &[u8]) -> usize {
     watch::notices(datagram)
+}
+
+/// Reads a datagram as a listing of counters: how many there are.
+#[must_use]
+pub fn counters(datagram: &[u8]) -> usize {
+    firewall::counters(datagram)
 }

@@ -9,6 +9,7 @@
 mod address;
 #[doc(hidden)]
 pub mod decoders;
+mod firewall;
 mod link;
 mod neighbour;
 mod nexthop;
@@ -24,13 +25,14 @@ use std::net::IpAddr;
 use netlink_packet_route::AddressFamily;
 
 pub use address::InterfaceAddress;
+pub use firewall::{firewall_counters, firewall_generation};
 pub use link::{Link, Traffic, Veth};
 pub use neighbour::{Forwarding, Neighbour};
 pub use nexthop::Nexthop;
 pub use route::{Route, RouteFilter, RouteKind, RouteMtu};
 pub use socket::Netlink;
 pub use vxlan::Vxlan;
-pub use watch::{Changes, EVERY_INTERFACE, Watch, firewall_generation};
+pub use watch::{Changes, EVERY_INTERFACE, Watch};
 
 /// How far an address or a route is valid. IPv6 knows it for addresses only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

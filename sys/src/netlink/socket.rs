@@ -74,6 +74,13 @@ impl Netlink {
         netns.run(Self::connect)?
     }
 
+    /// Names this connection in the kernel's notices of what changed over it.
+    pub(super) fn port(&self) -> Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        let asked = self.socket.get_address(&mut address);
+        asked.map(|()| address.port_number()).map_err(|source| Error::refused("name a netlink socket", source))
+    }
+
     /// Asks for a change. `operation` names it in errors, as it reads after "refused to".
     pub(super) fn request<M: Message>(&mut self, message: M, flags: u16, operation: &str) -> Result<()> {
         self.query(message, flags, operation).map(drop)

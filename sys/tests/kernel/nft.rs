@@ -1,3 +1,4 @@
+use meshwork_sys::netlink::firewall_counters;
 use meshwork_sys::{Error, nft};
 
 use crate::sandbox::Sandbox;
@@ -17,10 +18,10 @@ fn a_table_is_applied_counts_and_goes() {
     let sandbox = Sandbox::new();
     sandbox.netns.run(|| nft::apply(TABLE)).unwrap().unwrap();
     assert!(sandbox.run("nft -j list table inet mwt").contains("\"seen\""));
-    assert_eq!(sandbox.netns.run(|| nft::counters("inet", "mwt")).unwrap().unwrap()["seen"], 0);
+    assert_eq!(sandbox.netns.run(|| firewall_counters("mwt")).unwrap().unwrap()["seen"], 0);
     sandbox.run("ping -c 2 -i 0.01 127.0.0.1");
     // Two requests and two answers.
-    assert_eq!(sandbox.netns.run(|| nft::counters("inet", "mwt")).unwrap().unwrap()["seen"], 4);
+    assert_eq!(sandbox.netns.run(|| firewall_counters("mwt")).unwrap().unwrap()["seen"], 4);
 
     let listing = sandbox.netns.run(|| nft::list_table("inet", "mwt")).unwrap().unwrap().unwrap();
     assert!(listing.contains("counter name \"seen\""), "{listing}");
@@ -43,7 +44,7 @@ fn a_script_with_one_fault_changes_nothing_and_the_complaint_is_handed_on() {
 #[test]
 fn a_counter_that_is_absent_is_not_found() {
     let sandbox = Sandbox::new();
-    let refusal = sandbox.netns.run(|| nft::counters("inet", "mwt")).unwrap().unwrap_err();
+    let refusal = sandbox.netns.run(|| firewall_counters("mwt")).unwrap().unwrap_err();
     assert!(refusal.is_not_found(), "{refusal}");
 }
 

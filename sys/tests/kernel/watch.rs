@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use meshwork_sys::netlink::{Changes, InterfaceAddress, Scope, Watch, firewall_generation};
+use meshwork_sys::netlink::{Changes, InterfaceAddress, Netlink, Scope, Watch, firewall_generation};
 use meshwork_sys::nft;
 use meshwork_sys::wake::Wake;
 
@@ -25,11 +25,18 @@ fn a_change_by_others_is_told_and_the_firewalls_with_its_generation() {
     let netns = sandbox.netns.try_clone().unwrap();
     netns
         .run(|| {
-            let mut watch = Watch::start("ours").unwrap();
+            let mut own = Netlink::connect().unwrap();
+            let mut watch = Watch::start("ours", &own).unwrap();
             let address = InterfaceAddress { net: "10.9.0.1/24".parse().unwrap(), scope: Scope::Global, nodad: true };
             sandbox.netlink.add_address(left, &address).unwrap();
             let changes = next(&mut watch);
             assert!(changes.routing && changes.firewall.is_empty());
+
+            own.replace_neighbour(left, "10.9.0.2".parse().unwrap(), [2; 6]).unwrap();
+            sandbox.netlink.replace_neighbour(left, "10.9.0.3".parse().unwrap(), [2; 6]).unwrap();
+            let changes = next(&mut watch);
+            let left = i32::try_from(left).unwrap();
+            assert_eq!(changes, Changes { neighbours: [left].into(), ..Changes::default() });
 
             nft::apply("add table inet theirs\n").unwrap();
             let before = firewall_generation().unwrap();
