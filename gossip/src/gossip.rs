@@ -42,7 +42,7 @@ pub struct Gossip {
     pub(crate) pulls: BTreeMap<PeerId, Pull>,
     /// States that were ever asked for.
     pub(crate) asked: u64,
-    /// Some link may have to be told or asked something.
+    /// Some link may have to be told or asked something, once the driver asks what to send.
     pub(crate) stirred: bool,
     /// Frames that wait for the driver.
     queued: usize,
@@ -193,7 +193,7 @@ impl Gossip {
 
     /// Next frame to send, the links in turn.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.sign_due(self.clock.observed());
+        self.flush();
         if self.queued == 0 {
             return None;
         }
@@ -210,6 +210,7 @@ impl Gossip {
 
     /// Next thing that happened.
     pub fn poll_event(&mut self) -> Option<Event> {
+        self.flush();
         let event = self.events.pop_front();
         if matches!(event, Some(Event::Message { .. })) {
             self.inbox -= 1;
@@ -330,6 +331,12 @@ impl Gossip {
             self.members.timeout().into_iter().for_each(|at| self.arm(at));
         }
         self.members.reach.timeout().into_iter().for_each(|at| self.arm(at));
+    }
+
+    /// Tells and asks neighbours what the calls since the last time led to: what came together goes out together.
+    fn flush(&mut self) {
+        let now = self.clock.observed();
+        self.sign_due(now);
         if std::mem::take(&mut self.stirred) {
             self.tell_links(now);
             self.ask_links(now);

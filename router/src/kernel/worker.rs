@@ -24,14 +24,14 @@ use crate::moderation::Moderation;
 /// How often routes and nexthops are compared unasked: three dumps, well under a millisecond.
 const RECONCILE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long such a comparison rests at least, as a multiple of what it took: a thousandth of a core, whatever the mesh's size.
-const RECONCILE_REST: u32 = 999;
+/// How long such a comparison rests at least, as a multiple of what it took: a ten-thousandth of a core, whatever the mesh's size.
+const RECONCILE_REST: u32 = 9_999;
 
 /// The same after changes of our own, which others may have crossed: what the kernel notices of them is not looked at.
 const OWN_CHANGE_REST: u32 = 99;
 
 /// It does not rest longer.
-const LONGEST_RECONCILE_REST: Duration = Duration::from_secs(30);
+const LONGEST_RECONCILE_REST: Duration = Duration::from_secs(60);
 
 /// Most requests settled at once: more would keep the first of them waiting for the links of all.
 const TOGETHER: usize = 64;
