@@ -33,7 +33,6 @@ impl Patience {
         self.0 = 0;
     }
 
-
     /// There was nothing: whether the thread may go on, or is to stop.
     pub(crate) fn rest(&mut self, fd: &impl AsFd, wake: &Wake) -> io::Result<bool> {
         if self.0 < LOOKS_BEFORE_SLEEP {

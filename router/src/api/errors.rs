@@ -7,7 +7,7 @@ use meshwork_api::model::{ErrorBody, ErrorDetail};
 use meshwork_ipam::LeaseError;
 
 use crate::kernel::driver::KernelError;
-use crate::node::NodeGone;
+use crate::node::{NameError, NodeGone};
 
 /// An error on its way to the client.
 pub(super) struct ApiError {
@@ -43,6 +43,16 @@ impl From<NodeGone> for ApiError {
             "the daemon is shutting down",
             "try again when it is back",
         )
+    }
+}
+
+impl From<NameError> for ApiError {
+    fn from(error: NameError) -> Self {
+        const HINT: &str = "give a name or an id of `meshctl peers`";
+        match error {
+            NameError::Unknown(_) => Self::not_found("unknown_peer", error.to_string(), HINT),
+            NameError::Ambiguous { .. } => Self::new(StatusCode::CONFLICT, "ambiguous_peer", error.to_string(), HINT),
+        }
     }
 }
 

@@ -119,15 +119,8 @@ async fn forget(State(services): State<Services>, body: Body<TargetModel>) -> Re
 
 async fn seal(State(services): State<Services>, body: Body<Seal>) -> Result<Json<Done>, ApiError> {
     let Json(Seal { peer, sealed }) = read(body)?;
-    let name = peer.clone();
-    match services.node.ask(move |node| node.seal(Instant::now(), &peer, sealed)).await? {
-        true => Ok(Json(Done {})),
-        false => Err(ApiError::not_found(
-            "unknown_peer",
-            format!("{name} is no member"),
-            "give a name or an id of `meshctl peers`",
-        )),
-    }
+    services.node.ask(move |node| node.seal(Instant::now(), &peer, sealed)).await??;
+    Ok(Json(Done {}))
 }
 
 async fn expose(State(services): State<Services>) -> Result<Json<Exposure>, ApiError> {

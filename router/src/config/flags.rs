@@ -5,15 +5,15 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
 use clap::builder::BoolishValueParser;
+use clap::{Arg, CommandFactory, Parser};
 use ipnet::IpNet;
 use meshwork_wire::record::Encryption;
 use serde::Deserialize;
 
 use super::{
-    Config, ConfigError, DEFAULT_METRICS_LISTEN, DEFAULT_STATE_DIR, DEFAULT_VXLAN_PORT, LARGEST_POD_MTU, Listen,
-    MOST_TRUSTED, RingStart, SMALLEST_POD_MTU, Target, ranges,
+    Config, ConfigError, DEFAULT_METRICS_LISTEN, DEFAULT_PORT, DEFAULT_STATE_DIR, DEFAULT_VXLAN_PORT, LARGEST_POD_MTU,
+    Listen, MOST_TRUSTED, RingStart, SMALLEST_POD_MTU, Target, ranges,
 };
 
 /// Most bytes of a configuration file: all settings take a few hundred.
@@ -125,7 +125,7 @@ impl Flags {
             secret_files: flags.secret_file,
             encryption: encryption(flags.encryption.as_deref(), &flags.trusted_subnet)?,
             trusted: flags.trusted_subnet,
-            vxlan_port: vxlan_port(flags.vxlan_port)?,
+            vxlan_port: vxlan_port(flags.vxlan_port, flags.listen.map_or(DEFAULT_PORT, |address| address.port()))?,
             range4,
             range6,
             ring_start: ring_start(flags.ipam_init.as_deref())?,
@@ -216,9 +216,12 @@ fn encryption(given: Option<&str>, trusted: &[IpNet]) -> Result<Encryption, Conf
     }
 }
 
-fn vxlan_port(given: Option<u16>) -> Result<u16, ConfigError> {
+fn vxlan_port(given: Option<u16>, listen: u16) -> Result<u16, ConfigError> {
     match given.unwrap_or(DEFAULT_VXLAN_PORT) {
         0 => Err(ConfigError::value("--vxlan-port", "0 is no port")),
+        port if port == listen => {
+            Err(ConfigError::value("--vxlan-port", format!("{port} is the port of --listen already")))
+        }
         port => Ok(port),
     }
 }
@@ -244,6 +247,15 @@ fn mtu(given: Option<u32>) -> Result<Option<u32>, ConfigError> {
         }
         given => Ok(given),
     }
+}
+
+/// Variables, among those of the environment, that are named like a setting and are none. What Kubernetes sets in every
+/// pod for a Service called `meshd` is passed over.
+pub fn meaningless_variables(names: impl Iterator<Item = String>) -> Vec<String> {
+    let command = Flags::command();
+    let known = |name: &str| command.get_arguments().filter_map(Arg::get_env).any(|env| env == name);
+    let of_service = |name: &str| ["MESHD_SERVICE_", "MESHD_PORT"].iter().any(|prefix| name.starts_with(prefix));
+    names.filter(|name| name.starts_with("MESHD_") && !of_service(name) && !known(name)).collect()
 }
 
 #[cfg(test)]
@@ -299,6 +311,12 @@ mod tests {
         let trusted = ["--encryption", "trusted", "--trusted-subnet", "10.0.0.0/8,fd00::/8", "--vxlan-port", "4789"];
         let config = resolve(&trusted).expect("valid");
         assert_eq!((config.encryption, config.trusted.len(), config.vxlan_port), (Encryption::Trusted, 2, 4789));
+    }
+
+    #[test]
+    fn variables_that_set_nothing_are_found() {
+        let names = ["MESHD_NIKNAME", "MESHD_NICKNAME", "MESHD_SERVICE_HOST", "MESHD_PORT_6783_UDP", "HOME"];
+        assert_eq!(meaningless_variables(names.map(String::from).into_iter()), ["MESHD_NIKNAME"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use meshwork_wire::record::Encryption;
 
 pub use defaults::*;
-pub use flags::Flags;
+pub use flags::{Flags, meaningless_variables};
 
 /// How the ring of addresses comes to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

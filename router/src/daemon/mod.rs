@@ -15,7 +15,7 @@ use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
-use std::{panic, process, thread};
+use std::{env, panic, process, thread};
 
 use meshwork_identity::{Identity, Secrets};
 use meshwork_ipam::{Config as IpamConfig, Init, Ipam, Lease};
@@ -32,7 +32,7 @@ use self::servers::{Servers, SocketPath};
 use self::signals::{Signals, told_to_stop};
 use crate::addresses::{AddressEvent, Allocator};
 use crate::api::{self, Services, StreamSlots};
-use crate::config::{Config, Flags, RingStart};
+use crate::config::{Config, Flags, RingStart, meaningless_variables};
 use crate::control::{ControlEndpoint, ControlQueue, LinkEvent, QueueSink, Run};
 use crate::kernel::driver::KernelDriver;
 use crate::kernel::guard;
@@ -55,6 +55,10 @@ const LINK_EVENTS: usize = 256;
 pub fn main(flags: Flags) -> Result<(), StartError> {
     let config = flags.resolve(&host_name())?;
     let log = LogFilter::start(&config.log).map_err(StartError::Log)?;
+    let variables = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    for name in meaningless_variables(variables) {
+        tracing::warn!(%name, "this variable sets nothing: see `meshd --help` for the names of settings");
+    }
     let missing = underlay::missing_capabilities()?;
     if !missing.is_empty() {
         return Err(StartError::Capability(missing));

@@ -22,6 +22,7 @@ use meshwork_wire::record::{ClearTerms, Encryption, PeerRecord};
 use tokio::sync::mpsc;
 
 use super::Node;
+use super::named::NameError;
 use crate::clear::mac_of;
 use crate::clear::paths::{ClearPaths, Question, Standing, Witness};
 use crate::clear::probe::{ETHERTYPE, Probe, ProbeKeys};
@@ -247,13 +248,12 @@ impl Node {
         }
     }
 
-    /// Seals packets to a member, named by name or id, whatever both sides allow, or no longer does. False where there is
-    /// none of that name.
-    pub fn seal(&mut self, now: Instant, peer: &str, sealed: bool) -> bool {
-        let records = self.records();
-        let named =
-            |id: &PeerId| records.get(id).is_some_and(|record| record.nickname == peer) || id.to_string() == peer;
-        let Some(id) = self.gossip.members().map(|member| member.id).find(named) else { return false };
+    /// Seals packets to a member whatever both sides allow, or no longer does.
+    ///
+    /// # Errors
+    /// [`NameError`] where the name does not tell whom it means.
+    pub fn seal(&mut self, now: Instant, peer: &str, sealed: bool) -> Result<(), NameError> {
+        let id = self.member_named(peer)?;
         self.record_seal(id, sealed);
         if sealed {
             self.parts.tunnel.open(id);
@@ -262,7 +262,7 @@ impl Node {
             self.clear.sealing.release(id);
             self.stale.overlay();
         }
-        true
+        Ok(())
     }
 
     /// What tells, apart from the clear path, that a peer's daemon runs.

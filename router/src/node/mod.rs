@@ -18,6 +18,7 @@ mod clear;
 mod host;
 mod links;
 mod mesh;
+mod named;
 mod neighbours;
 mod own;
 mod twins;
@@ -48,6 +49,7 @@ use crate::kernel::underlay::Underlay;
 use crate::moderation::Moderation;
 
 pub use chronicle::EventClock;
+pub use named::NameError;
 pub use own::lease_own_address;
 #[doc(hidden)]
 pub use twins::twin_message_again;

@@ -328,19 +328,24 @@ impl Node {
 
     /// The clear path where the kernel takes it, else the encrypted one, which says why it is not clear where it could be.
     fn path(&self, records: &BTreeMap<PeerId, PeerRecord>, in_clear: Option<IpAddr>, status: PathStatus) -> Path {
+        let dead = self.gossip.member(status.peer).filter(|member| member.state == MemberState::Dead);
+        let reason = match dead {
+            Some(_) => format!("the peer is dead: no reachable member has a link to it; before, {}", status.reason),
+            None => status.reason,
+        };
         let encrypted = Path {
             peer: status.peer,
             nickname: self.nickname(records, status.peer),
             kind: PathKind::Direct,
             encrypted: true,
-            up: status.state == PathState::Established,
+            up: status.state == PathState::Established && dead.is_none(),
             endpoint: status.endpoint,
             via: Vec::new(),
             mtu: self.parts.mtu,
             rtt_us: status.rtt.and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
             loss: status.loss,
             cipher: status.cipher.map(str::to_owned),
-            reason: status.reason,
+            reason,
             handshake_age_s: status.handshake_age.map(|age| age.as_secs_f64()),
             sent_bytes: status.sent_bytes,
             received_bytes: status.received_bytes,

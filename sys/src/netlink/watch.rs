@@ -10,8 +10,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 use netlink_sys::Socket;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 
 use super::Netlink;
 use super::firewall::Message;
