@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::callers::{RefusedCaller, RefusedCallers};
+use super::carry;
 use super::dialer::TargetKey;
 use super::link::{self, ADMISSION_TIMEOUT, Direction, LinkError, LinkEvent, LinkId, Local};
 use super::socket::{ControlQueue, SharedSocket};
@@ -91,7 +92,7 @@ impl ControlEndpoint {
             match dial(&endpoint, client, &shared.local, &target, caller).await {
                 Ok(admission) => {
                     let id = shared.next_link();
-                    link::run(id, Direction::Outbound, Some(target), admission, &shared.local, shared.events.clone())
+                    carry::run(id, Direction::Outbound, Some(target), admission, &shared.local, shared.events.clone())
                         .await;
                 }
                 Err(error) => {
@@ -237,7 +238,7 @@ async fn admit(incoming: Incoming, shared: Arc<Shared>) {
         Ok(admission) => {
             shared.callers().admitted(address);
             let id = shared.next_link();
-            link::run(id, Direction::Inbound, None, admission, &shared.local, shared.events.clone()).await;
+            carry::run(id, Direction::Inbound, None, admission, &shared.local, shared.events.clone()).await;
         }
         Err(LinkError::Full) => shared.callers().admitted(address),
         Err(error) => {

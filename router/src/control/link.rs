@@ -1,15 +1,15 @@
-//! One control link: admission, then frames in both directions until either side ends it.
+//! One control link and how it comes to be; what it carries is another module's.
 //!
 //! The dialler opens the only stream. Over it run the admission proof, one greeting each way, the dialler's first so
-//! that the other side can send it elsewhere ([`Knock`]), and the frames of gossip; what may be lost travels as QUIC datagrams. A link that does not get through admission within
-//! [`ADMISSION_TIMEOUT`] is closed, so that a stranger holds a slot for moments only.
+//! that the other side can send it elsewhere ([`Knock`]), and the frames of gossip; what may be lost travels as QUIC
+//! datagrams. A link that does not get through admission within [`ADMISSION_TIMEOUT`] is closed, so that a stranger holds
+//! a slot for moments only.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use meshwork_gossip::limits::MAX_FRAME;
 use meshwork_gossip::neighbours::Caller;
 use meshwork_identity::admission::{self, Acceptor, Admitted, Channel, Dialler, EXPORTER_LABEL, Refused};
 use meshwork_identity::{KeyId, PublicKey, Secrets};
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::dialer::TargetKey;
 use super::framing::{FramingError, read_frame, write_frame};
 use super::referral::Referral;
-use super::tls::{ADMITTED_WINDOW, peer_key};
+use super::tls::peer_key;
 use super::twin::{self, Evidence, Greeting, Run, Tag};
 
 /// Time for the proof (`PROTOCOL` 4).
@@ -31,7 +31,7 @@ pub(super) const ADMISSION_TIMEOUT: Duration = Duration::from_secs(2);
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Frames that may wait for a slow peer. Beyond it they are dropped, and anti-entropy brings their content later.
-const OUTGOING_FRAMES: usize = 1024;
+pub(super) const OUTGOING_FRAMES: usize = 1024;
 
 /// Bytes that may wait for a slow peer, whatever the number of frames: a full snapshot of a large mesh fits.
 const OUTGOING_BYTES: usize = 4 * 1024 * 1024;
@@ -128,10 +128,10 @@ pub struct LinkSender {
     pub caller: Caller,
     /// Names the link to both ends and to nobody else.
     pub tag: Tag,
-    begin: Arc<Notify>,
-    outgoing: mpsc::Sender<Outgoing>,
-    waiting: Arc<AtomicUsize>,
-    connection: Connection,
+    pub(super) begin: Arc<Notify>,
+    pub(super) outgoing: mpsc::Sender<Outgoing>,
+    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) connection: Connection,
 }
 
 /// Why a link ended or never came to be.
@@ -226,13 +226,13 @@ pub(super) struct Local {
 /// A link that got through admission, with its streams.
 pub(super) struct Admission {
     pub(super) connection: Connection,
-    send: SendStream,
-    receive: RecvStream,
-    key: PublicKey,
-    key_id: KeyId,
-    run: Run,
-    caller: Caller,
-    tag: Tag,
+    pub(super) send: SendStream,
+    pub(super) receive: RecvStream,
+    pub(super) key: PublicKey,
+    pub(super) key_id: KeyId,
+    pub(super) run: Run,
+    pub(super) caller: Caller,
+    pub(super) tag: Tag,
 }
 
 /// A caller that proved the secret.
@@ -430,113 +430,11 @@ async fn read_greeting(stream: &mut RecvStream) -> Result<Greeting, LinkError> {
 
 /// A stream that ends because the other side closed the connection with a code: the code says more. To be asked before
 /// this side closes, which covers it up.
-fn blame(connection: &Connection, error: LinkError) -> LinkError {
+pub(super) fn blame(connection: &Connection, error: LinkError) -> LinkError {
     match (error, connection.close_reason()) {
         (LinkError::Framing(_), Some(reason)) => reason.into(),
         (error, _) => error,
     }
-}
-
-/// Reports the link and carries its frames until it ends.
-pub(super) async fn run(
-    id: LinkId,
-    direction: Direction,
-    target: Option<TargetKey>,
-    admission: Admission,
-    local: &Local,
-    events: mpsc::Sender<LinkEvent>,
-) {
-    let Admission { connection, send, receive, key, key_id, run, caller, tag } = admission;
-    connection.set_receive_window(ADMITTED_WINDOW);
-    let (outgoing, queue) = mpsc::channel(OUTGOING_FRAMES);
-    let (waiting, begin) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
-    let sender = LinkSender {
-        id,
-        peer: key.peer_id(),
-        key,
-        key_id,
-        run,
-        direction,
-        address: canonical(connection.remote_address()),
-        target,
-        caller,
-        tag,
-        begin: Arc::clone(&begin),
-        outgoing,
-        waiting: Arc::clone(&waiting),
-        connection: connection.clone(),
-    };
-    if events.send(LinkEvent::Up(Box::new(sender))).await.is_err() {
-        return;
-    }
-    let ended = tokio::select! {
-        error = read(id, receive, &connection, &begin, &events) => error,
-        error = connection.closed() => error.into(),
-        error = write_frames(&connection, send, queue, &waiting) => error,
-    };
-    let ended = blame(&connection, ended);
-    let ended = twin::in_use(&ended, &tag, local.key, &local.run).map_or(ended, LinkError::IdentityInUse);
-    connection.close(VarInt::from_u32(0), b"");
-    // The actor is gone only when the process ends.
-    let _ = events.send(LinkEvent::Down(id, ended)).await;
-}
-
-async fn read(
-    id: LinkId,
-    stream: RecvStream,
-    connection: &Connection,
-    begin: &Notify,
-    events: &mpsc::Sender<LinkEvent>,
-) -> LinkError {
-    begin.notified().await;
-    tokio::select! {
-        error = read_frames(id, stream, events) => error,
-        error = read_datagrams(id, connection, events) => error,
-    }
-}
-
-async fn read_frames(id: LinkId, mut stream: RecvStream, events: &mpsc::Sender<LinkEvent>) -> LinkError {
-    loop {
-        match read_frame(&mut stream, MAX_FRAME).await {
-            Ok(frame) => {
-                if events.send(LinkEvent::Frame(id, frame)).await.is_err() {
-                    return LinkError::Closed("shutting down");
-                }
-            }
-            Err(error) => return error.into(),
-        }
-    }
-}
-
-async fn read_datagrams(id: LinkId, connection: &Connection, events: &mpsc::Sender<LinkEvent>) -> LinkError {
-    loop {
-        match connection.read_datagram().await {
-            Ok(frame) => {
-                if events.send(LinkEvent::Frame(id, frame.to_vec())).await.is_err() {
-                    return LinkError::Closed("shutting down");
-                }
-            }
-            Err(error) => return error.into(),
-        }
-    }
-}
-
-async fn write_frames(
-    connection: &Connection,
-    mut stream: SendStream,
-    mut queue: mpsc::Receiver<Outgoing>,
-    waiting: &AtomicUsize,
-) -> LinkError {
-    while let Some(Outgoing { frame, reliable }) = queue.recv().await {
-        waiting.fetch_sub(frame.len(), Ordering::Relaxed);
-        if !reliable && connection.max_datagram_size().is_some_and(|room| frame.len() <= room) {
-            // A datagram may be lost anywhere on its way, here as well.
-            let _ = connection.send_datagram(frame.into());
-        } else if let Err(error) = write_frame(&mut stream, &frame).await {
-            return error.into();
-        }
-    }
-    LinkError::Duplicate
 }
 
 /// IPv4 as such: the shared socket shows it as mapped into IPv6.

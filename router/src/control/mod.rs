@@ -5,12 +5,14 @@
 //! before both sides proved the secret. [`dialer`] decides, without IO, whom to dial and when.
 
 mod callers;
+mod carry;
 #[doc(hidden)]
 pub mod decoders;
 pub mod dialer;
 mod endpoint;
 mod framing;
 mod link;
+mod pace;
 mod referral;
 mod reset;
 mod socket;
