@@ -9,7 +9,7 @@ use serde_bytes::ByteBuf;
 
 use crate::block::{Block, Changes};
 use crate::frames::{
-    Delta, Entry, Frame, Heartbeat, Hello, Item, Manifest, Mark, Message, Name, Part, Stamp, Summary, Walk,
+    Base, Delta, Entry, Frame, Heartbeat, Hello, Item, Manifest, Mark, Message, Name, Part, Stamp, Summary, Walk,
 };
 use crate::gossip::Gossip;
 use crate::limits::{HOP_LIMIT, MAX_FRAME};
@@ -68,9 +68,11 @@ impl Forger {
         let mut digest = [0; 16];
         digest[..8].copy_from_slice(&random().to_be_bytes());
         let path = vec![(random() % 16) as u8];
-        frame::encode(&match random() % 5 {
+        let base = |origin: &PeerId| Base { origin: *origin, incarnation: Incarnation(1), sequence: 1 };
+        frame::encode(&match random() % 6 {
             0 => Frame::Heartbeat(Heartbeat { digest, probe: true }),
             1 => Frame::Request(members.to_vec()),
+            5 => Frame::Since(members.iter().map(base).collect()),
             2 => walk(Item::Prints { path: Vec::new(), present: u16::MAX, prints: vec![digest; 16] }),
             3 => walk(Item::Listing { path, summaries: Vec::new() }),
             _ => walk(Item::Prints { path, present: 0, prints: Vec::new() }),
@@ -83,6 +85,9 @@ impl Forger {
         let altered = match frame::decode(sent, MAX_FRAME).ok()? {
             Frame::Changes(changes) => {
                 Frame::Changes(changes.iter().filter_map(|delta| self.altered_delta(random, delta)).collect())
+            }
+            Frame::Asked(changes) => {
+                Frame::Asked(changes.iter().filter_map(|delta| self.altered_delta(random, delta)).collect())
             }
             Frame::States(mut parts) => {
                 parts.iter_mut().for_each(|part| alter_state(random, part));
@@ -104,7 +109,8 @@ impl Forger {
         if delta.manifest.origin == self.0.public_key() {
             return None;
         }
-        match random() % 4 {
+        match random() % 5 {
+            4 => delta.patient = !delta.patient,
             0 => delta.upserts = vec![entry(7, b"false")],
             1 => delta.from = random() % 4,
             2 => delta.manifest.stamp.sequence = delta.manifest.stamp.sequence.wrapping_add(1 + random() % 3),
@@ -124,7 +130,7 @@ impl Forger {
         let manifest = Manifest { origin, ..Manifest::sign(&self.0, stamp) };
         let from = sequence.saturating_sub(random() % 2);
         frame::encode(&match random() % 3 {
-            0 => changes(&Delta { manifest, from, upserts: entries.to_vec(), removals: Vec::new() }),
+            0 => changes(&Delta { manifest, from, upserts: entries.to_vec(), removals: Vec::new(), patient: false }),
             1 => Frame::Hello(Hello { incarnation: Incarnation(u64::MAX), echo: Some(manifest) }),
             _ => Frame::States(vec![Part { manifest, part: 0, parts: 1, bytes: block(&entries).bytes().to_vec() }]),
         })
@@ -200,7 +206,7 @@ fn changes(delta: &Delta) -> Frame {
 
 fn first(identity: &Identity, incarnation: Incarnation, upserts: Vec<Entry>) -> Delta {
     let stamp = Stamp { incarnation, sequence: 1, root: block(&upserts).root() };
-    Delta { manifest: Manifest::sign(identity, stamp), from: 0, upserts, removals: Vec::new() }
+    Delta { manifest: Manifest::sign(identity, stamp), from: 0, upserts, removals: Vec::new(), patient: false }
 }
 
 fn alter_state(random: Random<'_>, part: &mut Part) {

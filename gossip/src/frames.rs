@@ -33,6 +33,10 @@ pub(crate) enum Frame {
     /// States of several origins.
     States(Vec<Part>),
     Message(Message),
+    /// Asks for what came after these states.
+    Since(Vec<Base>),
+    /// Changes that were asked for, as in [`Frame::Changes`].
+    Asked(Vec<ByteBuf>),
 }
 
 /// First on a link, both ways.
@@ -169,6 +173,17 @@ pub(crate) struct Delta {
     pub(crate) from: u64,
     pub(crate) upserts: Vec<Entry>,
     pub(crate) removals: Vec<Name>,
+    /// Whoever passes it on may take its time, because it changes nobody's view of who lives. Not signed: who alters it
+    /// might as well be slow.
+    pub(crate) patient: bool,
+}
+
+/// A state that the sender holds, of which it asks what came after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Base {
+    pub(crate) origin: PeerId,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) sequence: u64,
 }
 
 /// A part of all entries of an origin.

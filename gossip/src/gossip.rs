@@ -18,8 +18,12 @@ use crate::link::{Link, Mask};
 use crate::membership::{Known, Members, SELF, Standing};
 use crate::own::Signed;
 use crate::pull::{Pull, Want};
+use crate::recent::Recent;
 use crate::replica::{Pool, Replica, empty_stamp};
 use crate::routing::Routes;
+
+/// Room for frames that is kept: longer ones are rare, and a table of nodes has one each.
+const USUAL_FRAME: usize = 4096;
 
 /// Membership, topology and replicated stores of one node.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub struct Gossip {
     /// Own entries that changed since the own manifest was signed, and the bytes of a delta over them.
     pub(crate) unsigned: BTreeSet<Name>,
     pub(crate) unsigned_size: usize,
+    /// Some of them must not take their time.
+    pub(crate) urgent: bool,
     /// When to sign them.
     pub(crate) sign_at: Option<Instant>,
     pub(crate) signed: Option<Instant>,
@@ -46,8 +52,13 @@ pub struct Gossip {
     pub(crate) stirred: bool,
     /// Frames that wait for the driver.
     queued: usize,
+    /// Room in which frames are written.
+    draft_frame: Vec<u8>,
     /// Changes that were just applied, by the number of their origin: what is pushed where it can be.
     pub(crate) fresh: BTreeMap<u32, Arc<[u8]>>,
+    /// The same of changes that may take their time.
+    pub(crate) patient: BTreeSet<u32>,
+    pub(crate) recent: Recent,
     /// When a state last changed.
     pub(crate) installed: Instant,
     pub(crate) routes: Option<Routes>,
@@ -90,6 +101,7 @@ impl Gossip {
             members: Members::new(id),
             unsigned: BTreeSet::new(),
             unsigned_size: 0,
+            urgent: false,
             sign_at: None,
             signed: None,
             links: BTreeMap::new(),
@@ -99,7 +111,10 @@ impl Gossip {
             asked: 0,
             stirred: false,
             queued: 0,
+            draft_frame: Vec::new(),
             fresh: BTreeMap::new(),
+            patient: BTreeSet::new(),
+            recent: Recent::default(),
             installed: now,
             routes: None,
             routes_stale: false,
@@ -163,6 +178,8 @@ impl Gossip {
             Frame::Changes(changes) => return self.on_changes(now, from, changes),
             Frame::States(parts) => return self.on_states(now, from, parts),
             Frame::Message(message) => return self.on_message(now, from, message),
+            Frame::Since(bases) => self.on_since(from, &bases),
+            Frame::Asked(changes) => return self.on_asked(now, from, changes),
         }
         Ok(())
     }
@@ -277,7 +294,7 @@ impl Gossip {
 
     /// Queues a frame for a link, if there is one.
     pub(crate) fn transmit(&mut self, to: PeerId, frame: &Frame) -> bool {
-        let (frame, reliable) = (frame::encode(frame), !matches!(frame, Frame::Heartbeat(_)));
+        let (frame, reliable) = (self.encode(frame), !matches!(frame, Frame::Heartbeat(_)));
         self.queue(to, |link| {
             link.load.add(frame.len());
             link.queue.push(frame, reliable)
@@ -286,11 +303,23 @@ impl Gossip {
 
     /// Queues a frame that everything else may overtake.
     pub(crate) fn transmit_bulk(&mut self, to: PeerId, frame: &Frame) -> bool {
-        let frame = frame::encode(frame);
+        let frame = self.encode(frame);
         self.queue(to, |link| {
             link.load.add(frame.len());
             link.queue.push_bulk(frame)
         })
+    }
+
+    /// Frames wait by the thousand, so that each has the room that it needs and no more.
+    fn encode(&mut self, frame: &Frame) -> Vec<u8> {
+        let mut draft = std::mem::take(&mut self.draft_frame);
+        draft.clear();
+        draft = frame::encode_onto(draft, frame);
+        let encoded = draft.as_slice().to_vec();
+        if draft.capacity() <= USUAL_FRAME {
+            self.draft_frame = draft;
+        }
+        encoded
     }
 
     fn queue(&mut self, to: PeerId, push: impl FnOnce(&mut Link) -> bool) -> bool {

@@ -11,7 +11,7 @@ use serde_bytes::ByteBuf;
 
 use crate::block::{Block, Changes};
 use crate::frames::{
-    Delta, Entry, Frame, Heartbeat, Hello, Item, Manifest, Mark, Message, Name, Part, Stamp, Summary, Walk,
+    Base, Delta, Entry, Frame, Heartbeat, Hello, Item, Manifest, Mark, Message, Name, Part, Stamp, Summary, Walk,
 };
 use crate::limits::{MAX_BATCH, MAX_MEMBERS, MAX_PARTS, NEW_MEMBERS_BURST, PULL_WINDOW};
 use crate::{Event, Gossip, Misbehaved};
@@ -53,7 +53,7 @@ fn stamp(sequence: u64, entries: &[Entry]) -> Stamp {
 
 fn delta(origin: u8, from: u64, entries: &[Entry]) -> Delta {
     let manifest = Manifest::sign(&identity(origin), stamp(from + 1, entries));
-    Delta { manifest, from, upserts: entries.to_vec(), removals: vec![] }
+    Delta { manifest, from, upserts: entries.to_vec(), removals: vec![], patient: false }
 }
 
 fn changes(delta: &Delta) -> Frame {
@@ -211,7 +211,7 @@ fn invented_members_are_admitted_slowly() {
     let (mut gossip, from) = node(now);
     for number in 0..=250 {
         let manifest = Manifest::sign(&invented(number), stamp(1, &[]));
-        let delta = Delta { manifest, from: 0, upserts: vec![], removals: vec![] };
+        let delta = Delta { manifest, from: 0, upserts: vec![], removals: vec![], patient: false };
         receive(&mut gossip, now, from, &changes(&delta)).expect("each of them is valid");
     }
     assert!(gossip.members.held() <= NEW_MEMBERS_BURST as usize + 2);
@@ -256,6 +256,7 @@ fn a_small_frame_that_asks_for_everything_often_is_answered_within_bounds() {
             from: 0,
             upserts: vec![],
             removals: vec![],
+            patient: false,
         };
         receive(&mut gossip, now, from, &changes(&delta)).expect("each of them is valid");
     }
@@ -334,9 +335,13 @@ fn frames_keep_their_bytes() {
     assert_eq!(hex(Frame::Announce(vec![summary])), format!("010301{summed}"));
     assert_eq!(hex(Frame::Request(vec![id])), format!("010401{d}"));
     let block = block(std::slice::from_ref(&entry));
-    let delta = Delta { manifest, from: 4, upserts: vec![entry], removals: vec![name] };
-    let changed = format!("01{signed}0401840702010203070809018407020102");
-    assert_eq!(hex(changes(&delta)), format!("0105019601{changed}"));
+    let delta = Delta { manifest, from: 4, upserts: vec![entry], removals: vec![name], patient: true };
+    let changed = format!("01{signed}040184070201020307080901840702010201");
+    assert_eq!(hex(changes(&delta)), format!("0105019701{changed}"));
+    let asked = Frame::Asked(vec![ByteBuf::from(frame::encode(&delta))]);
+    assert_eq!(hex(asked), format!("0109019701{changed}"));
+    let base = Base { origin: id, incarnation: Incarnation(300), sequence: 5 };
+    assert_eq!(hex(Frame::Since(vec![base])), format!("010801{d}ac0205"));
     let part = Part { manifest, part: 1, parts: 2, bytes: block.bytes().to_vec() };
     assert_eq!(hex(Frame::States(vec![part])), format!("010601{signed}01020b0384000200030102070809"));
     let signature = Signature([0xbb; 64]);

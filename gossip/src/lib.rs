@@ -18,6 +18,7 @@
 
 #[cfg(feature = "adversary")]
 pub mod adversary;
+mod answer;
 mod block;
 mod clock;
 #[doc(hidden)]
@@ -38,6 +39,7 @@ mod own;
 mod pull;
 mod pulse;
 mod reach;
+mod recent;
 mod replica;
 mod routing;
 mod store;

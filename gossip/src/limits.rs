@@ -66,6 +66,19 @@ pub const DATAGRAM: u64 = 60;
 /// Between two announcements on a link that carries much: what changes meanwhile is told once.
 pub const ANNOUNCE_PAUSE: Duration = Duration::from_millis(50);
 
+/// Members up to which every change is passed on at once …
+pub const HASTY_MEMBERS: usize = 128;
+
+/// … and how long one that nobody waits for is gathered with others on its way, at each node, for each member beyond: all of
+/// them handle it, and most neighbours have it from elsewhere by then …
+pub const PATIENCE_PER_MEMBER: Duration = Duration::from_millis(1);
+
+/// … and at most.
+pub const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Bytes of changes kept for neighbours that ask for them: about what a thousand nodes change in a second at the worst.
+pub const MOST_RECENT: usize = 128 * 1024;
+
 /// Between a manifest of an origin and the next where links alone changed. The first change after a quiet time is signed at
 /// once, and a burst together: where many start, links come by the dozen at every node.
 pub const SIGN_PAUSE: Duration = Duration::from_millis(100);
@@ -76,6 +89,13 @@ pub const PROMPT_SIGN_PAUSE: Duration = Duration::from_millis(10);
 /// Within this a link is told to a member that can be reached without it: it changes nobody's view of who lives, and in
 /// a mesh that chooses its links anew a node gets several at a time.
 pub const SPARE_LINK_PAUSE: Duration = Duration::from_millis(500);
+
+/// Within this for each member beyond [`HASTY_MEMBERS`] the same is told, and that a link was given up which neither end
+/// needs: each of them handles it …
+pub const SPARE_LINK_PAUSE_PER_MEMBER: Duration = Duration::from_millis(10);
+
+/// … and at most within this.
+pub const LONGEST_SPARE_LINK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Between two computations of who is reachable, when it takes going over all links.
 pub const REACH_PAUSE: Duration = Duration::from_millis(100);

@@ -68,6 +68,8 @@ pub(crate) struct Link {
     pub(crate) announce: Vec<u32>,
     /// When states were last announced.
     pub(crate) announced: Option<Instant>,
+    /// When they are next, if anything waits.
+    pub(crate) announce_at: Option<Instant>,
     /// Origins of which the neighbour has what we lack, and that it was not asked for yet.
     pub(crate) asks: VecDeque<PeerId>,
     /// The same, of unknown origins that nobody else vouches for.
@@ -105,6 +107,7 @@ impl Link {
             tell: Vec::new(),
             announce: Vec::new(),
             announced: None,
+            announce_at: None,
             asks: VecDeque::new(),
             unvouched: VecDeque::new(),
             wants: 0,

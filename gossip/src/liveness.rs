@@ -10,7 +10,9 @@ use meshwork_wire::{Incarnation, PeerId};
 use crate::event::Event;
 use crate::frames::{Frame, Heartbeat, Hello};
 use crate::gossip::Gossip;
-use crate::limits::{HEARTBEAT, SETTLED, SPARE_LINK_PAUSE};
+use crate::limits::{
+    HASTY_MEMBERS, HEARTBEAT, LONGEST_SPARE_LINK_PAUSE, SETTLED, SPARE_LINK_PAUSE, SPARE_LINK_PAUSE_PER_MEMBER,
+};
 use crate::link::{Link, Mask};
 use crate::pulse::Beat;
 
@@ -42,6 +44,17 @@ impl Gossip {
         self.observe(now);
         self.forget_link(peer);
         self.remove::<Links>(now, &peer);
+        self.settle(now);
+    }
+
+    /// The link to `peer` was ended on purpose, here or there, because neither end needs it: unlike one that was lost, it
+    /// says nothing about the peer, and nobody is in a hurry to know.
+    pub fn link_given_up(&mut self, now: Instant, peer: PeerId) {
+        self.observe(now);
+        self.forget_link(peer);
+        let spare = self.members.find(peer).is_some_and(|number| self.members.has_other_way(number));
+        let pause = if spare { self.spare_link_pause() } else { Duration::ZERO };
+        self.remove_within::<Links>(now, &peer, pause);
         self.settle(now);
     }
 
@@ -157,10 +170,20 @@ impl Gossip {
         let rtt = self.links.get(&peer).and_then(|link| link.rtt.published());
         let rtt_us = rtt.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
         let spare = self.members.find(peer).is_some_and(|number| self.members.is_reachable(number));
-        let pause = if spare { SPARE_LINK_PAUSE } else { Duration::ZERO };
+        let pause = if spare { SPARE_LINK_PAUSE.max(self.spare_link_pause()) } else { Duration::ZERO };
         if let Err(full) = self.put_within::<Links>(now, &peer, &LinkRecord { rtt_us }, pause) {
             tracing::warn!(%peer, %full, "cannot publish a link");
         }
+    }
+
+    /// How long to gather changes of links that nobody waits for, because everyone handles them.
+    fn spare_link_pause(&self) -> Duration {
+        SPARE_LINK_PAUSE_PER_MEMBER.saturating_mul(self.members_beyond_hasty()).min(LONGEST_SPARE_LINK_PAUSE)
+    }
+
+    /// Members of a mesh that is so large that what nobody waits for takes its time.
+    pub(crate) fn members_beyond_hasty(&self) -> u32 {
+        u32::try_from(self.members.held().saturating_sub(HASTY_MEMBERS)).unwrap_or(u32::MAX)
     }
 
     /// Links to peers that are up.

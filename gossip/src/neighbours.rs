@@ -158,7 +158,8 @@ impl Neighbours {
         }
         let unripe = self.sparse && self.growth.is_unripe(now);
         if unripe {
-            self.growth.thin(&mut picks, own);
+            let dialled = self.still_dialled(view, own);
+            self.growth.thin(&mut picks, &dialled, own);
             let random = share(CHOOSE_WITHIN, random());
             self.review_at = self.growth.ripe_at().map(|at| at + random);
         }
@@ -230,6 +231,12 @@ impl Neighbours {
     fn pass_over(&mut self, now: Instant, random: Random<'_>, peer: PeerId) {
         self.passed_over.insert(peer, now + PASSED_OVER / 2 + share(PASSED_OVER, random()));
         self.more.remove(&peer);
+    }
+
+    /// Chosen before, and as good a choice as then.
+    fn still_dialled(&self, view: &View, own: &Own) -> BTreeSet<PeerId> {
+        let open = |peer: &PeerId| view.member(*peer).is_some_and(|known| self.is_open(*peer, known, own, MOST_LINKS));
+        self.chosen.keys().copied().filter(open).collect()
     }
 
     fn is_open(&self, peer: PeerId, known: Known, own: &Own, most: usize) -> bool {

@@ -64,6 +64,7 @@ impl Gossip {
         }
         self.unsigned.clear();
         self.unsigned_size = 0;
+        self.urgent = false;
         self.sign_at = None;
         self.outranked = self.outranked.filter(|stamp| stamp.incarnation >= incarnation);
         self.quiet_until = None;

@@ -1,18 +1,16 @@
 //! Pulling states that neighbours have and we lack, each from one neighbour at a time.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use meshwork_wire::PeerId;
+use meshwork_wire::{PeerId, frame};
+use serde_bytes::ByteBuf;
 
 use crate::block::Unfit;
 use crate::event::{Event, Misbehaved};
-use crate::frames::{Frame, Manifest, Mark, Part, Summary};
+use crate::frames::{Base, Frame, Manifest, Mark, Part, Stamp, Summary};
 use crate::gossip::Gossip;
 use crate::limits::{LEAST_PULL, LONGEST_PULL, MAX_BATCH, MAX_PARTS, PULL_TIMEOUT, PULL_WINDOW, PULLS_PER_REQUEST};
 use crate::link::{Link, Mask, Partial};
-use crate::replica::Replica;
 
 /// What neighbours have of an origin and we lack.
 #[derive(Debug)]
@@ -91,8 +89,8 @@ impl Gossip {
 
     /// Asks for what a neighbour has and nobody else was asked for, as far as its window has room.
     fn ask_link(&mut self, now: Instant, peer: PeerId) {
-        let mut origins = Vec::new();
-        while origins.len() < PULLS_PER_REQUEST {
+        let (mut states, mut bases) = (Vec::new(), Vec::new());
+        while states.len() + bases.len() < PULLS_PER_REQUEST {
             let Some(link) = self.links.get_mut(&peer).filter(|link| link.asked < PULL_WINDOW) else { break };
             let Some(origin) = link.asks.pop_front() else { break };
             let bit = link.bit;
@@ -106,12 +104,21 @@ impl Gossip {
                 link.progress = now;
             }
             link.asked += size;
-            self.asked += 1;
-            self.pulls.insert(origin, Pull { from: peer, since: now, size, order: self.asked });
-            origins.push(origin);
+            self.pulls.insert(origin, Pull { from: peer, since: now, size, order: 0 });
+            match self.members.of(origin).filter(|_| origin != self.id).map(|held| held.stamp()) {
+                Some(Stamp { incarnation, sequence, .. }) => bases.push(Base { origin, incarnation, sequence }),
+                None => states.push(origin),
+            }
         }
-        if !origins.is_empty() {
-            self.transmit(peer, &Frame::Request(origins));
+        for origin in states.iter().chain(bases.iter().map(|base| &base.origin)) {
+            self.asked += 1;
+            self.pulls.entry(*origin).and_modify(|pull| pull.order = self.asked);
+        }
+        if !states.is_empty() {
+            self.transmit(peer, &Frame::Request(states));
+        }
+        if !bases.is_empty() {
+            self.transmit(peer, &Frame::Since(bases));
         }
     }
 
@@ -215,41 +222,17 @@ impl Gossip {
         self.unqueue(queued);
     }
 
-    /// Sends what was asked for, as far as it is held and the queue has room.
-    pub(crate) fn on_request(&mut self, from: PeerId, origins: &[PeerId]) {
-        let (mut batch, mut size) = (Vec::new(), 0);
-        for origin in origins.iter().take(PULLS_PER_REQUEST) {
-            if *origin == self.id && !self.tells_own(from) {
-                continue;
-            }
-            let Some(replica) = self.members.of(*origin).map(Arc::clone) else { continue };
-            for part in parts(&replica) {
-                if size + part.bytes.len() > MAX_BATCH && !batch.is_empty() {
-                    let full = !self.transmit_bulk(from, &Frame::States(std::mem::take(&mut batch)));
-                    size = 0;
-                    if full {
-                        return;
-                    }
-                }
-                size += part.bytes.len() + size_of::<Manifest>();
-                batch.push(part);
-            }
-        }
-        if !batch.is_empty() {
-            self.transmit_bulk(from, &Frame::States(batch));
-        }
-    }
-
     /// Takes states that were asked for, each by itself. The first that is refused is reported.
     pub(crate) fn on_states(&mut self, now: Instant, from: PeerId, parts: Vec<Part>) -> Result<(), Misbehaved> {
-        let mut outcome = Ok(());
+        let (mut outcome, mut latest) = (Ok(()), 0);
         for part in parts {
-            outcome = outcome.and(self.on_part(now, from, part));
+            outcome = outcome.and(self.on_part(now, from, part, &mut latest));
         }
+        self.drop_skipped(from, latest);
         outcome
     }
 
-    fn on_part(&mut self, now: Instant, from: PeerId, part: Part) -> Result<(), Misbehaved> {
+    fn on_part(&mut self, now: Instant, from: PeerId, part: Part, latest: &mut u64) -> Result<(), Misbehaved> {
         let origin = part.manifest.origin.peer_id();
         let Some(link) = self.links.get_mut(&from) else { return Ok(()) };
         let Some(order) = self.pulls.get(&origin).filter(|pull| pull.from == from).map(|pull| pull.order) else {
@@ -265,7 +248,41 @@ impl Gossip {
         };
         self.end_pull(origin, from);
         self.give_up(origin, from);
-        self.drop_skipped(from, order);
+        *latest = order.max(*latest);
+        taken
+    }
+
+    /// Takes changes that were asked for, each by itself. The first that is refused is reported.
+    pub(crate) fn on_asked(&mut self, now: Instant, from: PeerId, changes: Vec<ByteBuf>) -> Result<(), Misbehaved> {
+        let (mut outcome, mut latest) = (Ok(()), 0);
+        for bytes in changes {
+            outcome = outcome.and(self.on_asked_change(now, from, &bytes, &mut latest));
+        }
+        self.drop_skipped(from, latest);
+        outcome
+    }
+
+    /// Where it does not fit after all, the neighbour is not asked again: others are, and a comparison finds the rest.
+    fn on_asked_change(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        bytes: &[u8],
+        latest: &mut u64,
+    ) -> Result<(), Misbehaved> {
+        let manifest: Manifest = frame::decode_first(bytes)?;
+        let origin = manifest.origin.peer_id();
+        let Some(order) = self.pulls.get(&origin).filter(|pull| pull.from == from).map(|pull| pull.order) else {
+            self.counters.unexpected += 1;
+            return Ok(());
+        };
+        if let Some(link) = self.links.get_mut(&from) {
+            link.progress = now;
+        }
+        let taken = self.on_delta(now, from, bytes);
+        self.end_pull(origin, from);
+        self.give_up(origin, from);
+        *latest = order.max(*latest);
         taken
     }
 
@@ -302,7 +319,7 @@ impl Gossip {
             self.hold_former(replica);
         } else {
             self.counters.snapshots += 1;
-            self.install(now, from, origin, replica, Mask::default());
+            self.install(now, from, origin, replica, Mask::default(), false);
         }
         Ok(())
     }
@@ -334,15 +351,4 @@ impl Link {
         self.pulse.forgive(stall);
         self.progress += stall;
     }
-}
-
-/// A state in parts of at most [`MAX_BATCH`] bytes, at least one.
-fn parts(replica: &Replica) -> VecDeque<Part> {
-    let mut chunks: Vec<&[u8]> = replica.block.bytes().chunks(MAX_BATCH).collect();
-    if chunks.is_empty() {
-        chunks.push(&[]);
-    }
-    let parts = u16::try_from(chunks.len()).unwrap_or(u16::MAX);
-    let part = |(part, bytes): (u16, &[u8])| Part { manifest: replica.manifest, part, parts, bytes: bytes.to_vec() };
-    (0..parts).zip(chunks).map(part).collect()
 }

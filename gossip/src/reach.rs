@@ -14,7 +14,7 @@ use meshwork_wire::PeerId;
 use crate::block::Block;
 use crate::limits::{MAX_CLAIMS, REACH_PAUSE};
 use crate::membership::{Members, SELF};
-use crate::replica::peers_in;
+use crate::replica::{claims_link, peers_in};
 
 /// No parent: unreachable.
 pub(crate) const NOBODY: u32 = u32::MAX;
@@ -56,7 +56,7 @@ impl Members {
     }
 
     fn claims(&self, number: u32, peer: PeerId) -> bool {
-        self.block(number).is_some_and(|block| peers_in(block).any(|far| far == peer))
+        self.block(number).is_some_and(|block| claims_link(block, peer))
     }
 
     /// A member is new here.
@@ -132,6 +132,15 @@ impl Members {
             self.grow(number, parent);
         }
         true
+    }
+
+    /// Whether a member is claimed by another reachable one than this node, and not only by way of itself.
+    pub(crate) fn has_other_way(&self, number: u32) -> bool {
+        let Some(id) = self.get(number).map(|known| known.id) else { return false };
+        self.links_of(number)
+            .into_iter()
+            .filter_map(|peer| self.find(peer))
+            .any(|near| near != SELF && self.leads_home(near, number) && self.claims(near, id))
     }
 
     /// Whether the way from a member to this node is whole without another one.

@@ -61,8 +61,13 @@ pub(crate) fn peers_in(block: &Block) -> impl Iterator<Item = PeerId> {
     block.of_store(Links::ID).filter_map(|(key, _)| peer_in(key))
 }
 
+/// Whether the origin says that a link to this peer is up.
+pub(crate) fn claims_link(block: &Block, peer: PeerId) -> bool {
+    peers_in(block).any(|far| far == peer)
+}
+
 /// A frame that holds an id, as keys of links are. They are read more often than anything else.
-fn peer_in(key: &[u8]) -> Option<PeerId> {
+pub(crate) fn peer_in(key: &[u8]) -> Option<PeerId> {
     let (format, id) = key.split_first()?;
     id.try_into().ok().filter(|_| *format == frame::FORMAT).map(PeerId)
 }

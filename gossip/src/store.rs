@@ -12,6 +12,7 @@ use crate::frames::{Delta, Entry, Name, Stamp};
 use crate::gossip::Gossip;
 use crate::limits::{MAX_BATCH, MAX_KEY, MAX_VALUE, PROMPT_SIGN_PAUSE, SIGN_PAUSE};
 use crate::membership::SELF;
+use crate::replica::{claims_link, peer_in};
 
 impl Gossip {
     /// Publishes an own entry, in place of the one under the same key. An equal one is left alone.
@@ -42,11 +43,16 @@ impl Gossip {
 
     /// Withdraws an own entry. Answers whether there was one.
     pub fn remove<S: Store>(&mut self, now: Instant, key: &S::Key) -> bool {
+        self.remove_within::<S>(now, key, Duration::ZERO)
+    }
+
+    /// The same for what may wait for others to go with it.
+    pub(crate) fn remove_within<S: Store>(&mut self, now: Instant, key: &S::Key, pause: Duration) -> bool {
         self.observe(now);
         let name = name::<S>(key);
         let there = self.members.draft.value(&name).is_some();
         let size = cost(&name.key, &[]);
-        there && self.change(now, name, None, size, Duration::ZERO).is_ok()
+        there && self.change(now, name, None, size, pause).is_ok()
     }
 
     /// What `origin` says under `key`.
@@ -117,6 +123,7 @@ impl Gossip {
         let links_changed = name.store == Links::ID;
         self.unsigned.insert(name);
         self.unsigned_size += size;
+        self.urgent |= pause.is_zero();
         let between = if links_changed { SIGN_PAUSE } else { PROMPT_SIGN_PAUSE };
         let due = self.signed.map_or(now, |signed| now.max(signed + between)).max(now + pause);
         self.sign_at = Some(self.sign_at.map_or(due, |at| at.min(due)));
@@ -127,6 +134,22 @@ impl Gossip {
             self.settle(now);
         }
         Ok(())
+    }
+
+    /// Somebody lost links. Where one of them leads to whom an untold change of a link of ours does, that change is told at
+    /// once: it may be the last way to that member that there is, or the last claim of one that is gone.
+    pub(crate) fn hurry(&mut self, now: Instant, before: &Block, after: &Block) {
+        if self.sign_at.is_none_or(|at| at <= now) {
+            return;
+        }
+        let untold: Vec<PeerId> = self.unsigned.iter().filter_map(|name| linked_peer(name)).collect();
+        let taken_back = |peer: &PeerId| claims_link(before, *peer) && !claims_link(after, *peer);
+        if untold.iter().any(taken_back) {
+            let due = self.signed.map_or(now, |signed| now.max(signed + SIGN_PAUSE));
+            self.sign_at = Some(due);
+            self.urgent = true;
+            self.arm(due);
+        }
     }
 
     /// Signs what changed, once it is time.
@@ -157,7 +180,9 @@ impl Gossip {
             }
         }
         let manifest = self.own_replica().manifest;
-        self.fresh.insert(SELF, frame::encode(&Delta { manifest, from, upserts, removals }).into());
+        let patient = !std::mem::take(&mut self.urgent);
+        let delta = Delta { manifest, from, upserts, removals, patient };
+        self.note_change(SELF, &delta.manifest.stamp, from, patient, frame::encode(&delta).into());
     }
 }
 
@@ -168,6 +193,11 @@ impl From<Excess> for Full {
             Excess::Origin => Self::Origin,
         }
     }
+}
+
+/// Whom a link leads to whose name this is.
+fn linked_peer(name: &Name) -> Option<PeerId> {
+    (name.store == Links::ID).then(|| peer_in(&name.key))?
 }
 
 fn name<S: Store>(key: &S::Key) -> Name {

@@ -21,17 +21,16 @@ pub(crate) const USUAL_SIZE: u32 = 2048;
 impl Gossip {
     /// Applies changes, each by itself. The first that is refused is reported.
     pub(crate) fn on_changes(&mut self, now: Instant, from: PeerId, changes: Vec<ByteBuf>) -> Result<(), Misbehaved> {
-        let served = self.served_by(from);
         let mut outcome = Ok(());
         for bytes in changes {
-            outcome = outcome.and(self.on_delta(now, from, &bytes, served));
+            outcome = outcome.and(self.on_delta(now, from, &bytes));
         }
         outcome
     }
 
     /// Applies a change and passes it on, or asks for the whole state where it does not fit. Most changes come over
     /// several links, and all but the first copy are done with once their manifest was read.
-    fn on_delta(&mut self, now: Instant, from: PeerId, bytes: &[u8], served: Mask) -> Result<(), Misbehaved> {
+    pub(crate) fn on_delta(&mut self, now: Instant, from: PeerId, bytes: &[u8]) -> Result<(), Misbehaved> {
         let manifest: Manifest = frame::decode_first(bytes)?;
         let (origin, stamp) = (manifest.origin.peer_id(), manifest.stamp);
         if origin == self.id {
@@ -50,11 +49,13 @@ impl Gossip {
             self.want(from, &summary);
             return Ok(());
         };
+        let (sequence, patient) = (delta.from, delta.patient);
         match self.pool.after(&base, delta) {
             Ok(replica) => {
                 self.counters.deltas += 1;
-                let number = self.install(now, from, origin, replica, served);
-                self.fresh.insert(number, bytes.into());
+                let served = self.served_by(from);
+                let number = self.install(now, from, origin, replica, served, patient);
+                self.note_change(number, &stamp, sequence, patient, bytes.into());
                 Ok(())
             }
             Err(Unfit::Excess) => Err(Misbehaved::TooLarge(origin)),
@@ -89,7 +90,7 @@ impl Gossip {
     }
 
     /// Replaces what is held of an origin by a later state, and has links told but those that have it or get it from
-    /// elsewhere. Answers the origin's number.
+    /// elsewhere. Answers the origin's number. `patient` where its change says that nobody's view of who lives follows.
     pub(crate) fn install(
         &mut self,
         now: Instant,
@@ -97,11 +98,15 @@ impl Gossip {
         origin: PeerId,
         replica: Arc<Replica>,
         served: Mask,
+        patient: bool,
     ) -> u32 {
         let number = self.learn(now, origin, replica.manifest.origin, replica.incarnation());
         let before = self.members.block(number).cloned().unwrap_or_default();
         let stores = before.difference(&replica.block);
         let mark = replica.mark();
+        if stores.contains(&Links::ID) && !patient {
+            self.hurry(now, &before, &replica.block);
+        }
         self.members.install(number, replica);
         self.installed = now;
         if stores.contains(&Links::ID) {

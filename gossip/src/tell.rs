@@ -4,14 +4,14 @@
 //! more than that, and gets the latest state only.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use meshwork_wire::PeerId;
 use serde_bytes::ByteBuf;
 
-use crate::frames::{Frame, Summary};
+use crate::frames::{Frame, Stamp, Summary};
 use crate::gossip::Gossip;
-use crate::limits::{ANNOUNCE_PAUSE, MAX_BATCH};
+use crate::limits::{ANNOUNCE_PAUSE, MAX_BATCH, PATIENCE, PATIENCE_PER_MEMBER};
 use crate::link::{Link, Mask};
 use crate::membership::SELF;
 use crate::replica::peers_in;
@@ -31,6 +31,18 @@ impl Gossip {
                 known.pending = known.pending.with(link.bit);
                 link.tell.push(number);
             }
+        }
+    }
+
+    /// Keeps a change that was just applied: links are told of it, and some will ask for it.
+    pub(crate) fn note_change(&mut self, number: u32, stamp: &Stamp, from: u64, patient: bool, bytes: Arc<[u8]>) {
+        self.recent.note(number, from, stamp, Arc::clone(&bytes));
+        if patient && self.patience() > Duration::ZERO {
+            self.fresh.remove(&number);
+            self.patient.insert(number);
+        } else {
+            self.patient.remove(&number);
+            self.fresh.insert(number, bytes);
         }
     }
 
@@ -61,11 +73,12 @@ impl Gossip {
             self.announce(now, to);
         }
         self.fresh.clear();
+        self.patient.clear();
     }
 
     /// Pushes what can be pushed, and leaves the rest to be announced.
     fn tell_link(&mut self, now: Instant, to: PeerId) {
-        let tells_own = self.tells_own(to);
+        let (tells_own, patience) = (self.tells_own(to), self.patience());
         let Some(link) = self.links.get_mut(&to) else { return };
         let (mut changes, mut pushed) = (Vec::new(), 0);
         for number in std::mem::take(&mut link.tell) {
@@ -81,10 +94,17 @@ impl Gossip {
                     pushed += delta.len();
                     changes.push(Arc::clone(delta));
                 }
-                None => link.announce.push(number),
+                None => {
+                    link.announce.push(number);
+                    link.announce_within(now, if self.patient.contains(&number) { patience } else { Duration::ZERO });
+                }
             }
         }
         self.push(to, changes);
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE_PER_MEMBER.saturating_mul(self.members_beyond_hasty()).min(PATIENCE)
     }
 
     fn push(&mut self, to: PeerId, changes: Vec<Arc<[u8]>>) {
@@ -111,7 +131,7 @@ impl Gossip {
             return self.arm(due);
         }
         let (numbers, bit) = (std::mem::take(&mut link.announce), link.bit);
-        link.announced = Some(now);
+        (link.announced, link.announce_at) = (Some(now), None);
         let summary = |number: u32| {
             let known = self.members.get_mut(number)?;
             known.pending = known.pending.without(bit);
@@ -153,9 +173,14 @@ impl Gossip {
 }
 
 impl Link {
+    /// Has what waits announced within so long, and no sooner after the last time than it may be.
+    fn announce_within(&mut self, now: Instant, pause: Duration) {
+        let at = self.announced.map_or(now, |announced| announced + ANNOUNCE_PAUSE).max(now + pause);
+        self.announce_at = Some(self.announce_at.map_or(at, |known| known.min(at)));
+    }
+
     /// When to announce what waits for it.
     pub(crate) fn announces_at(&self, now: Instant) -> Option<Instant> {
-        let paused = self.announced.map_or(now, |announced| announced + ANNOUNCE_PAUSE);
-        (!self.announce.is_empty()).then_some(paused)
+        (!self.announce.is_empty()).then_some(self.announce_at.unwrap_or(now))
     }
 }

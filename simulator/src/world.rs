@@ -24,7 +24,7 @@ use crate::graph::Graph;
 use crate::random::Random;
 use crate::wire::{Conditions, Packet};
 use addresses::{Allocator, Space};
-use driver::{Call, Driver};
+use driver::{Call, Driver, Ending};
 use node::Node;
 
 /// How often a node dials the neighbours to which it has no link.
@@ -120,7 +120,7 @@ enum What {
     /// A node goes on above a run that its disk does not know.
     Renew(usize, u64, u64),
     /// The first closed a connection to the second.
-    Closed(usize, usize, u64),
+    Closed(usize, usize, u64, Ending),
 }
 
 impl PartialEq for Moment {
@@ -254,7 +254,7 @@ impl World {
             What::Unanswered(call) => self.unanswered(&call),
             What::Misdeed(node) => self.misdeed(node),
             What::Renew(node, start, incarnation) => self.renew(node, start, incarnation),
-            What::Closed(by, node, connection) => self.closed(by, node, connection),
+            What::Closed(by, node, connection, ending) => self.closed(by, node, connection, ending),
         }
         true
     }
@@ -333,7 +333,7 @@ impl World {
                 let what = What::Renew(node, self.nodes[node].starts, incarnation.0);
                 self.at(self.now + LOOK_FOR_COPY, what);
             }
-            Event::LinkSilent { peer } => self.lose_link(node, self.index[peer]),
+            Event::LinkSilent { peer } => self.lose_link(node, self.index[peer], Ending::Lost),
             Event::Member { peer, state, .. } => {
                 if let Some(far) = self.index.get(peer) {
                     self.nodes[node].note(*far, *state);

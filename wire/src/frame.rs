@@ -36,7 +36,14 @@ pub enum FrameError {
 /// # Panics
 /// Never for the types of this project: postcard fails only on sequences of unknown length and maps of such.
 pub fn encode<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(USUAL);
+    encode_onto(Vec::with_capacity(USUAL), value)
+}
+
+/// Encodes a value as a frame behind what is there already: whoever writes many uses the same room again.
+///
+/// # Panics
+/// As [`encode`].
+pub fn encode_onto<T: Serialize + ?Sized>(mut bytes: Vec<u8>, value: &T) -> Vec<u8> {
     bytes.push(FORMAT);
     postcard::to_extend(value, bytes).expect("wire types have known lengths")
 }

@@ -41,15 +41,16 @@ impl Growth {
         links >= FEW_LINKS && self.is_unripe(now)
     }
 
-    /// Leaves of those that were chosen the ones that have a link, and as many more as hold the mesh together.
-    pub(super) fn thin(&self, picks: &mut BTreeSet<PeerId>, own: &Own) {
-        let mut room = FEW_LINKS.saturating_sub(own.links.len());
-        picks.retain(|peer| {
-            let linked = own.links.contains_key(peer);
-            let taken = linked || room > 0;
-            room -= usize::from(taken && !linked);
-            taken
-        });
+    /// Leaves of those that were chosen the ones that have a link, and as many more as hold the mesh together. Those of
+    /// `dialled` that still can be stay chosen for that: to turn to another one each time that the mesh has grown would
+    /// make links to all of them.
+    pub(super) fn thin(&self, picks: &mut BTreeSet<PeerId>, dialled: &BTreeSet<PeerId>, own: &Own) {
+        let room = FEW_LINKS.saturating_sub(own.links.len());
+        let unlinked = |peer: &&PeerId| !own.links.contains_key(peer);
+        let others = picks.iter().filter(|peer| unlinked(peer) && !dialled.contains(peer));
+        let few: BTreeSet<PeerId> = dialled.iter().filter(unlinked).chain(others).take(room).copied().collect();
+        picks.retain(|peer| own.links.contains_key(peer));
+        picks.extend(few);
     }
 }
 
@@ -83,10 +84,13 @@ mod tests {
             links: (4..4 + count).map(|n| (peer(n), OwnLink::default())).collect(),
             ..Own::default()
         };
-        Growth::default().thin(&mut picks, &own(1));
+        Growth::default().thin(&mut picks, &BTreeSet::new(), &own(1));
         assert_eq!(picks, [0, 1, 4].map(peer).into());
         let mut picks: BTreeSet<PeerId> = (0..8).map(peer).collect();
-        Growth::default().thin(&mut picks, &own(4));
+        Growth::default().thin(&mut picks, &BTreeSet::new(), &own(4));
         assert_eq!(picks, [4, 5, 6, 7].map(peer).into());
+        let mut picks: BTreeSet<PeerId> = (0..8).map(peer).collect();
+        Growth::default().thin(&mut picks, &[4, 9].map(peer).into(), &own(1));
+        assert_eq!(picks, [0, 4, 9].map(peer).into(), "who is dialled already is not left for another");
     }
 }

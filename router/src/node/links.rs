@@ -126,7 +126,10 @@ impl Node {
                 Ending::Close => link.sender.close(0),
                 Ending::GiveUp => link.sender.give_up(),
             }
-            self.gossip.link_down(now, peer);
+            match ending {
+                Ending::Close => self.gossip.link_down(now, peer),
+                Ending::GiveUp => self.gossip.link_given_up(now, peer),
+            }
             self.stale.peers();
             self.links_changed(now);
         }
@@ -160,7 +163,8 @@ impl Node {
 
     fn lose_link(&mut self, now: Instant, peer: PeerId, error: &LinkError) {
         tracing::info!(%peer, reason = %error, "control link lost");
-        self.drop_link(now, peer, &error.to_string());
+        let ending = if matches!(error, LinkError::GivenUp) { Ending::GiveUp } else { Ending::Close };
+        self.drop_link_by(now, peer, &error.to_string(), ending);
         match self.newcomers.take(peer) {
             Some(newcomer) => self.establish(now, newcomer),
             None => self.dialer.unlinked(now, peer, &error.to_string(), jitter()),

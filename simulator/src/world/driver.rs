@@ -33,6 +33,14 @@ pub(super) struct Driver {
     discover_at: Option<Instant>,
 }
 
+/// How a connection ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ending {
+    Lost,
+    /// Neither end needed it.
+    GivenUp,
+}
+
 /// An attempt to get a link.
 pub(super) struct Call {
     from: usize,
@@ -105,7 +113,7 @@ impl World {
             driver.dialer.discover(&wanted(&driver.choice, gossip, now));
         }
         if let Some(peer) = given_up {
-            self.drop_link(node, self.index[&peer]);
+            self.drop_link(node, self.index[&peer], Ending::GivenUp);
         }
     }
 
@@ -243,37 +251,40 @@ impl World {
     }
 
     /// Ends a node's link, and tells the other end.
-    pub(super) fn drop_link(&mut self, node: usize, far: usize) {
+    fn drop_link(&mut self, node: usize, far: usize, ending: Ending) {
         let Some(end) = self.nodes[node].ends.remove(&far) else { return };
         let peer = self.ids[far];
         if self.nodes[node].driver.is_some() {
-            self.at(self.now + self.conditions.latency, What::Closed(node, far, end.connection));
+            self.at(self.now + self.conditions.latency, What::Closed(node, far, end.connection, ending));
         }
         self.links_changed(node);
-        self.on(node, |gossip, now| gossip.link_down(now, peer));
+        self.on(node, |gossip, now| match ending {
+            Ending::Lost => gossip.link_down(now, peer),
+            Ending::GivenUp => gossip.link_given_up(now, peer),
+        });
     }
 
     /// A link is gone without this node's doing.
-    pub(super) fn lose_link(&mut self, node: usize, far: usize) {
+    pub(super) fn lose_link(&mut self, node: usize, far: usize, ending: Ending) {
         let (now, peer, jitter) = (self.now, self.ids[far], self.jitter());
         if let Some(driver) = self.nodes[node].driver.as_mut() {
             driver.dialer.unlinked(now, peer, "", jitter);
         }
-        self.drop_link(node, far);
+        self.drop_link(node, far, ending);
     }
 
     /// The other end of a connection ended it, or a process that does not know it answered.
-    pub(super) fn closed(&mut self, by: usize, node: usize, connection: u64) {
+    pub(super) fn closed(&mut self, by: usize, node: usize, connection: u64, ending: Ending) {
         let open = self.nodes[node].ends.get(&by).is_some_and(|end| end.connection == connection);
         if open && !self.is_cut(by, node) && self.runs(node) {
-            self.lose_link(node, by);
+            self.lose_link(node, by, ending);
         }
     }
 
     /// A packet came for a connection that its receiver does not know.
     pub(super) fn reset(&mut self, node: usize, far: usize, connection: u64) {
         if self.nodes[node].driver.is_some() && self.runs(node) {
-            self.at(self.now + self.conditions.latency, What::Closed(node, far, connection));
+            self.at(self.now + self.conditions.latency, What::Closed(node, far, connection, Ending::Lost));
         }
     }
 }
