@@ -36,7 +36,7 @@ pub fn signed(bytes: &[u8], identities: &[Identity]) -> Option<Vec<u8>> {
             hello.echo.iter_mut().for_each(|echo| *echo = sign(*echo, None, identities));
         }
         Frame::Changes(changes) | Frame::Asked(changes) => {
-            changes.iter_mut().for_each(|change| sign_change(change, identities))
+            changes.iter_mut().for_each(|change| sign_change(change, identities));
         }
         Frame::States(parts) => parts.iter_mut().for_each(|part| sign_part(part, identities)),
         _ => {}

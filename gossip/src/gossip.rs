@@ -13,7 +13,7 @@ use meshwork_wire::{Incarnation, PeerId, frame};
 use crate::clock::RunningClock;
 use crate::event::{Counters, Event, Member, Misbehaved, Transmit};
 use crate::frames::{Frame, Hello, Name, Stamp};
-use crate::limits::MAX_FRAME;
+use crate::limits::{FLUSH_PAUSE, FLUSHES_IN_HAND, MAX_FRAME};
 use crate::link::{Link, Mask};
 use crate::membership::{Known, Members, SELF, Standing};
 use crate::own::Signed;
@@ -50,6 +50,8 @@ pub struct Gossip {
     pub(crate) asked: u64,
     /// Some link may have to be told or asked something, once the driver asks what to send.
     pub(crate) stirred: bool,
+    /// When they may be told next; each time takes [`FLUSH_PAUSE`].
+    flushes: Instant,
     /// Frames that wait for the driver.
     queued: usize,
     /// Room in which frames are written.
@@ -110,6 +112,7 @@ impl Gossip {
             pulls: BTreeMap::new(),
             asked: 0,
             stirred: false,
+            flushes: rest_in_hand(now),
             queued: 0,
             draft_frame: Vec::new(),
             fresh: BTreeMap::new(),
@@ -362,15 +365,28 @@ impl Gossip {
         self.members.reach.timeout().into_iter().for_each(|at| self.arm(at));
     }
 
-    /// Tells and asks neighbours what the calls since the last time led to: what came together goes out together.
+    /// Tells and asks neighbours what the calls since the last time led to: what came together goes out together, and where
+    /// something always comes, what came within [`FLUSH_PAUSE`].
     fn flush(&mut self) {
         let now = self.clock.observed();
         self.sign_due(now);
-        if std::mem::take(&mut self.stirred) {
-            self.tell_links(now);
-            self.ask_links(now);
+        if !self.stirred {
+            return;
         }
+        let rested = self.flushes.max(rest_in_hand(now));
+        if rested > now {
+            return self.arm(rested);
+        }
+        self.stirred = false;
+        self.flushes = rested + FLUSH_PAUSE;
+        self.tell_links(now);
+        self.ask_links(now);
     }
+}
+
+/// Neighbours that were not told for so long may be told several times at once.
+fn rest_in_hand(now: Instant) -> Instant {
+    now.checked_sub(FLUSHES_IN_HAND * FLUSH_PAUSE).unwrap_or(now)
 }
 
 fn member(known: &Known, standing: &Standing) -> Option<Member> {

@@ -63,11 +63,18 @@ pub const EAGER_BYTES_PER_SECOND: u64 = 16 * 1024;
 /// What a datagram costs besides what it carries: IP, UDP and QUIC headers with their tag.
 pub const DATAGRAM: u64 = 60;
 
+/// Between two moments at which neighbours are told and asked, in a mesh where something always changes: each costs a
+/// datagram and an acknowledgement for most links.
+pub const FLUSH_PAUSE: Duration = Duration::from_millis(20);
+
+/// How many of them may come at once after a quiet time.
+pub const FLUSHES_IN_HAND: u32 = 16;
+
 /// Between two announcements on a link that carries much: what changes meanwhile is told once.
 pub const ANNOUNCE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Members up to which every change is passed on at once …
-pub const HASTY_MEMBERS: usize = 128;
+pub const HASTY_MEMBERS: usize = 24;
 
 /// … and how long one that nobody waits for is gathered with others on its way, at each node, for each member beyond: all of
 /// them handle it, and most neighbours have it from elsewhere by then …

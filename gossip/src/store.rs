@@ -142,7 +142,7 @@ impl Gossip {
         if self.sign_at.is_none_or(|at| at <= now) {
             return;
         }
-        let untold: Vec<PeerId> = self.unsigned.iter().filter_map(|name| linked_peer(name)).collect();
+        let untold: Vec<PeerId> = self.unsigned.iter().filter_map(linked_peer).collect();
         let taken_back = |peer: &PeerId| claims_link(before, *peer) && !claims_link(after, *peer);
         if untold.iter().any(taken_back) {
             let due = self.signed.map_or(now, |signed| now.max(signed + SIGN_PAUSE));

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use meshwork_sys::netlink::{EVERY_INTERFACE, InterfaceAddress, Link, Netlink, Nexthop, RouteFilter, Scope, Traffic};
+use meshwork_sys::netlink::{
+    EVERY_INTERFACE, InterfaceAddress, Link, Netlink, Nexthop, Route, RouteFilter, Scope, Traffic,
+};
 use meshwork_sys::{Error, Result};
 
 use super::clear::{self, ClearLinks};
@@ -36,7 +38,13 @@ pub(super) struct RefusedRoute {
 }
 
 /// Brings devices, addresses, nexthops and routes in line, and the settings of those interfaces that `settings` names.
-pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay, settings: &BTreeSet<i32>) -> Result<Reconciled> {
+/// `known` is what the kernel held of nexthops and routes, where that is known, and becomes what it holds.
+pub(super) fn reconcile(
+    netlink: &mut Netlink,
+    overlay: &Overlay,
+    settings: &BTreeSet<i32>,
+    known: &mut Option<Routing>,
+) -> Result<Reconciled> {
     let mut links = netlink.links()?;
     let Some(tun) = links.iter().find(|link| link.name == TUN_NAME) else { return Ok(Reconciled::default()) };
     let tun = tun.clone();
@@ -52,11 +60,14 @@ pub(super) fn reconcile(netlink: &mut Netlink, overlay: &Overlay, settings: &BTr
         clear::open(netlink, devices, wanted, &mut mended)?;
     }
     let desired = overlay.routing(tun.index, &pod_links(&links), devices);
-    let kept = |nexthop: &Nexthop| {
+    let kept = move |nexthop: &Nexthop| {
         let inherited = |gateway| wanted.is_some_and(|clear| clear.inherits(gateway));
         nexthop.gateway.is_some_and(inherited) && nexthop.output.is_some_and(|output| devices.contains(output))
     };
-    let refused = routing(netlink, &desired, kept, &mut mended)?;
+    // Where something goes wrong half-way, nothing is known.
+    let present = known.take().map_or_else(|| present(netlink), Ok)?;
+    let refused = routing(netlink, &desired, &present, kept, &mut mended)?;
+    *known = refused.is_empty().then(|| remaining(desired, present, kept));
     if let Some(wanted) = wanted {
         clear::close(netlink, devices, wanted, &mut mended)?;
     }
@@ -142,10 +153,11 @@ fn addresses(
 fn routing(
     netlink: &mut Netlink,
     desired: &Routing,
+    present: &Routing,
     kept: impl Fn(&Nexthop) -> bool,
     mended: &mut Mended,
 ) -> Result<Vec<RefusedRoute>> {
-    let (present, mut refused) = (present(netlink)?, Vec::new());
+    let mut refused = Vec::new();
     for nexthop in desired.nexthops.values().filter(|nexthop| present.nexthops.get(&nexthop.id) != Some(nexthop)) {
         netlink.replace_nexthop(nexthop)?;
         mended.note("nexthop", nexthop.id);
@@ -181,6 +193,21 @@ fn routing(
         mended.note("nexthop", nexthop.id);
     }
     Ok(refused)
+}
+
+/// What the kernel holds once `present` was brought in line with `desired`.
+fn remaining(desired: Routing, present: Routing, kept: impl Fn(&Nexthop) -> bool) -> Routing {
+    let Routing { mut nexthops, mut routes } = desired;
+    let inherited = |nexthop: &Nexthop| !nexthops.contains_key(&nexthop.id) && kept(nexthop);
+    let stay: BTreeMap<u32, Nexthop> = present.nexthops.into_iter().filter(|(_, nexthop)| inherited(nexthop)).collect();
+    let followed: BTreeSet<_> = routes.iter().map(|route| (route.destination, route.metric)).collect();
+    let stays = |route: &Route| {
+        let of_kept = route.nexthop.is_some_and(|id| stay.contains_key(&id));
+        of_kept && !followed.contains(&(route.destination, route.metric))
+    };
+    routes.extend(present.routes.into_iter().filter(stays));
+    nexthops.extend(stay);
+    Routing { nexthops, routes }
 }
 
 /// Addresses that are routed to pod links which stand: their pods may live, whatever is known of their leases.

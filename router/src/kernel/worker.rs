@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use meshwork_sys::netlink::{EVERY_INTERFACE, Netlink, firewall_counters, firewall_generation};
 use meshwork_sys::nft;
 
-use super::desired::Overlay;
+use super::desired::{Overlay, Routing};
 use super::driver::{KernelError, KernelHealth, KernelNews, News, Request};
 use super::mended::Mended;
 use super::reconcile::{Reconciled, RefusedRoute};
@@ -64,6 +64,8 @@ pub(super) struct Worker {
     settings: BTreeSet<i32>,
     /// Interfaces of ours, as last seen.
     devices: BTreeSet<i32>,
+    /// Nexthops and routes of ours, as last seen and changed since: hundreds in a large mesh, of which few change at a time.
+    present: Option<Routing>,
     looked: Instant,
     look_took: Duration,
     look_rest: Duration,
@@ -88,6 +90,7 @@ impl Worker {
             transactions,
             settings,
             devices,
+            present: None,
             looked,
             look_took: Duration::ZERO,
             look_rest,
@@ -224,11 +227,11 @@ impl Worker {
         let Some(overlay) = self.desired.clone() else { return Ok(Settled::default()) };
         // The guard first: a route must never exist before the wall behind it.
         let guarded = self.put_guard(&overlay)?;
-        let mut outcome = reconcile::reconcile(&mut self.netlink, &overlay, &self.settings);
+        let mut outcome = self.reconcile(&overlay);
         for _ in 1..ATTEMPTS {
             match &outcome {
                 Err(error) if error.is_not_found() => {
-                    outcome = reconcile::reconcile(&mut self.netlink, &overlay, &self.settings);
+                    outcome = self.reconcile(&overlay);
                 }
                 _ => break,
             }
@@ -251,6 +254,10 @@ impl Worker {
         Ok(Settled { mended, refused })
     }
 
+    fn reconcile(&mut self, overlay: &Overlay) -> meshwork_sys::Result<Reconciled> {
+        reconcile::reconcile(&mut self.netlink, overlay, &self.settings, &mut self.present)
+    }
+
     fn put_guard(&mut self, overlay: &Overlay) -> meshwork_sys::Result<bool> {
         let script = guard::script(overlay);
         if script == self.guard {
@@ -271,6 +278,7 @@ impl Worker {
             self.counted = self.looked;
             self.read_counters();
         }
+        self.present = None;
         let outcome = self.try_settle();
         self.remember(outcome.as_ref());
         if let Ok(Settled { mended, .. }) = outcome
