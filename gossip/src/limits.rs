@@ -99,7 +99,7 @@ pub const SPARE_LINK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Within this for each member beyond [`HASTY_MEMBERS`] the same is told, and that a link was given up which neither end
 /// needs: each of them handles it …
-pub const SPARE_LINK_PAUSE_PER_MEMBER: Duration = Duration::from_millis(10);
+pub const SPARE_LINK_PAUSE_PER_MEMBER: Duration = Duration::from_millis(50);
 
 /// … and at most within this.
 pub const LONGEST_SPARE_LINK_PAUSE: Duration = Duration::from_secs(5);

@@ -21,6 +21,10 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// Longest wait. A configured peer that comes back is found within this without anyone's help; it mostly dials first.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 
+/// The same for a node without any link: it has nothing else to do, and those that a crowd turned away at the start are
+/// what the others wait for.
+const LONGEST_BACKOFF_ALONE: Duration = Duration::from_secs(2);
+
 /// A link that lasted less than this counts as a failed attempt: whoever admits us only to hang up again, such as a
 /// second node of the same identity, is not dialled in a tight loop.
 const LASTING: Duration = Duration::from_secs(5);
@@ -252,13 +256,14 @@ impl<T: Clone + Ord> Dialer<T> {
                 schedule.reason = reason.to_owned();
                 schedule.enter(now, TargetState::Waiting(now));
             } else {
-                schedule.back_off(now, reason, jitter);
+                schedule.back_off(now, reason, LONGEST_BACKOFF, jitter);
             }
         }
     }
 
-    /// An attempt failed. `jitter` is a random number of 0 to 1. Answers whether the reason is a new one.
-    pub fn failed(&mut self, now: Instant, key: &TargetKey<T>, reason: &str, jitter: f64) -> bool {
+    /// An attempt failed. `alone` where this node has no link at all; `jitter` is a random number of 0 to 1. Answers
+    /// whether the reason is a new one.
+    pub fn failed(&mut self, now: Instant, key: &TargetKey<T>, reason: &str, alone: bool, jitter: f64) -> bool {
         if self.take_referred(key) {
             return false;
         }
@@ -267,7 +272,7 @@ impl<T: Clone + Ord> Dialer<T> {
             return false;
         }
         let new = schedule.reason != reason;
-        schedule.back_off(now, reason, jitter);
+        schedule.back_off(now, reason, if alone { LONGEST_BACKOFF_ALONE } else { LONGEST_BACKOFF }, jitter);
         new
     }
 
@@ -351,8 +356,8 @@ impl Schedule {
         }
     }
 
-    fn back_off(&mut self, now: Instant, reason: &str, jitter: f64) {
-        let backoff = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(16)).min(LONGEST_BACKOFF);
+    fn back_off(&mut self, now: Instant, reason: &str, longest: Duration, jitter: f64) {
+        let backoff = FIRST_BACKOFF.saturating_mul(1 << self.failures.min(16)).min(longest);
         let wait = backoff.mul_f64(0.5 + jitter.clamp(0.0, 1.0));
         self.failures = self.failures.saturating_add(1);
         reason.clone_into(&mut self.reason);

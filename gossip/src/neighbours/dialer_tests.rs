@@ -42,7 +42,7 @@ fn failures_back_off_up_to_the_longest_wait() {
     let mut waits = Vec::new();
     for _ in 0..12 {
         assert_eq!(due(&mut dialer, now, nobody), [named("a")]);
-        dialer.failed(now, &named("a"), "no answer", 0.5);
+        dialer.failed(now, &named("a"), "no answer", false, 0.5);
         let next = dialer.poll_timeout().expect("another attempt");
         waits.push(next - now);
         now = next;
@@ -50,6 +50,19 @@ fn failures_back_off_up_to_the_longest_wait() {
     assert_eq!(waits.first(), Some(&FIRST_BACKOFF));
     assert_eq!(waits.last(), Some(&LONGEST_BACKOFF));
     assert!(waits.is_sorted());
+}
+
+#[test]
+fn who_is_alone_goes_on_trying_more_often() {
+    let (mut now, mut dialer) = (Instant::now(), Dialer::default());
+    dialer.connect(now, target("a"));
+    for _ in 0..12 {
+        assert_eq!(due(&mut dialer, now, nobody), [named("a")]);
+        dialer.failed(now, &named("a"), "no answer", true, 1.0);
+        let next = dialer.poll_timeout().expect("another attempt");
+        assert!(next - now <= LONGEST_BACKOFF_ALONE.mul_f64(1.5));
+        now = next;
+    }
 }
 
 #[test]
@@ -111,7 +124,7 @@ fn a_crowd_of_members_is_dialled_a_few_at_a_time() {
     let first = due(&mut dialer, now, nobody);
     assert_eq!((first.len(), dialer.poll_timeout()), (MOST_DIALLED, None));
     let later = now + LONGEST_BACKOFF;
-    dialer.failed(now, &first[0], "no answer", 0.5);
+    dialer.failed(now, &first[0], "no answer", false, 0.5);
     let next = due(&mut dialer, later, nobody);
     assert!(next.len() == 1 && !first.contains(&next[0]), "one that failed waits for the others");
 }
@@ -153,7 +166,7 @@ fn whom_a_full_node_names_is_dialled_once_and_no_more_than_a_few_are() {
     dialer.refer(now, members(0, 4));
     let named = due(&mut dialer, now, nobody);
     assert_eq!(named.len(), 4);
-    assert!(!dialer.failed(now, &named[0], "no answer", 0.5));
+    assert!(!dialer.failed(now, &named[0], "no answer", false, 0.5));
     dialer.elsewhere(now, &named[1], PEER, "full", true, 0.5);
     dialer.refer(now, members(0, 4));
     assert_eq!(due(&mut dialer, now, nobody), []);
@@ -171,7 +184,7 @@ fn a_member_that_can_be_reached_again_is_dialled_at_once() {
     for _ in 0..8 {
         let at = dialer.poll_timeout().expect("another attempt");
         due(&mut dialer, at, nobody);
-        dialer.failed(at, &TargetKey::Endpoint(PEER, endpoint()), "no answer", 0.5);
+        dialer.failed(at, &TargetKey::Endpoint(PEER, endpoint()), "no answer", false, 0.5);
     }
     dialer.revive(now, PEER);
     assert_eq!(due(&mut dialer, now, nobody).len(), 1);

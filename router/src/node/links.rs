@@ -60,7 +60,7 @@ impl Node {
             // Its proof was under way while the secrets were changed.
             sender.close(0);
             if let Some(target) = &sender.target {
-                self.dialer.failed(now, target, "the secret of the link is no longer accepted", jitter());
+                self.dialer.failed(now, target, "the secret of the link is no longer accepted", false, jitter());
             }
             return;
         }
@@ -187,7 +187,7 @@ impl Node {
         }
         let reason = error.to_string();
         // Each attempt fails alike: people are told once, and again when the reason is another one.
-        if self.dialer.failed(now, target, &reason, jitter()) {
+        if self.dialer.failed(now, target, &reason, self.links.is_empty(), jitter()) {
             tracing::warn!(%target, reason, "dialling failed, and goes on being tried");
             let target = shortened(&target.to_string());
             self.chronicle.record(Happening::DialFailed { target: target.clone() }, &target, &reason);

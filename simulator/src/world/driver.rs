@@ -177,7 +177,7 @@ impl World {
         let (now, jitter) = (self.now, self.jitter());
         let state = &mut self.nodes[call.from];
         if let Some(driver) = state.driver.as_mut().filter(|_| state.starts == call.start) {
-            driver.dialer.failed(now, &call.key, "", jitter);
+            driver.dialer.failed(now, &call.key, "", state.ends.is_empty(), jitter);
             self.drain(call.from);
         }
     }
