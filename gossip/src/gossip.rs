@@ -365,6 +365,11 @@ impl Gossip {
         self.members.reach.timeout().into_iter().for_each(|at| self.arm(at));
     }
 
+    /// When neighbours may be told next; a moment that is over if it is now.
+    pub(crate) fn rested(&self, now: Instant) -> Instant {
+        self.flushes.max(rest_in_hand(now))
+    }
+
     /// Tells and asks neighbours what the calls since the last time led to: what came together goes out together, and where
     /// something always comes, what came within [`FLUSH_PAUSE`].
     fn flush(&mut self) {
@@ -373,7 +378,7 @@ impl Gossip {
         if !self.stirred {
             return;
         }
-        let rested = self.flushes.max(rest_in_hand(now));
+        let rested = self.rested(now);
         if rested > now {
             return self.arm(rested);
         }
@@ -384,7 +389,7 @@ impl Gossip {
     }
 }
 
-/// Neighbours that were not told for so long may be told several times at once.
+/// From when on neighbours that were told at the last moment are told several times at once again.
 fn rest_in_hand(now: Instant) -> Instant {
     now.checked_sub(FLUSHES_IN_HAND * FLUSH_PAUSE).unwrap_or(now)
 }

@@ -100,7 +100,8 @@ impl Gossip {
     fn arm_all(&mut self, now: Instant) {
         let links = self.links.values().map(|link| link.pulse.timeout());
         let pulled = (!self.pulls.is_empty()).then_some(self.beat);
-        let announced = self.links.values().filter_map(|link| link.announces_at(now));
+        let rested = self.rested(now);
+        let announced = self.links.values().filter_map(|link| Some(link.announces_at(now)?.max(rested)));
         let timers = links.chain(announced).chain(self.members.timeout()).chain(self.sign_at).chain(pulled);
         let quiet = self.quiet_until.filter(|until| *until > now);
         let timers = timers.chain(quiet);
