@@ -68,7 +68,7 @@ impl Forger {
         let mut digest = [0; 16];
         digest[..8].copy_from_slice(&random().to_be_bytes());
         let path = vec![(random() % 16) as u8];
-        let base = |origin: &PeerId| Base { origin: *origin, incarnation: Incarnation(1), sequence: 1 };
+        let base = |origin: &PeerId| Base { origin: *origin, mark: LAST };
         frame::encode(&match random() % 6 {
             0 => Frame::Heartbeat(Heartbeat { digest, probe: true }),
             1 => Frame::Request(members.to_vec()),

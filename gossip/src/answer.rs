@@ -60,8 +60,7 @@ impl Gossip {
         }
         let Some(number) = self.members.find(origin) else { return Some(()) };
         let Some(replica) = self.members.get(number).and_then(|known| known.replica.clone()) else { return Some(()) };
-        let of_this_run = base.filter(|base| base.incarnation == replica.incarnation());
-        let change = of_this_run.and_then(|base| self.recent.find(number, base.sequence, &replica.stamp()));
+        let change = base.and_then(|base| self.recent.find(number, base.mark, replica.mark()));
         match change {
             Some(change) => self.answer_with_change(answers, &change),
             None => parts(&replica).into_iter().try_for_each(|part| self.answer_with_state(answers, part)),

@@ -178,12 +178,12 @@ pub(crate) struct Delta {
     pub(crate) patient: bool,
 }
 
-/// A state that the sender holds, of which it asks what came after.
+/// A state that the sender holds, of which it asks what came after. With its root: after a disk was rolled back there may
+/// be two under one number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Base {
     pub(crate) origin: PeerId,
-    pub(crate) incarnation: Incarnation,
-    pub(crate) sequence: u64,
+    pub(crate) mark: Mark,
 }
 
 /// A part of all entries of an origin.

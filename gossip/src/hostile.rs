@@ -340,8 +340,8 @@ fn frames_keep_their_bytes() {
     assert_eq!(hex(changes(&delta)), format!("0105019701{changed}"));
     let asked = Frame::Asked(vec![ByteBuf::from(frame::encode(&delta))]);
     assert_eq!(hex(asked), format!("0109019701{changed}"));
-    let base = Base { origin: id, incarnation: Incarnation(300), sequence: 5 };
-    assert_eq!(hex(Frame::Since(vec![base])), format!("010801{d}ac0205"));
+    let base = Base { origin: id, mark };
+    assert_eq!(hex(Frame::Since(vec![base])), format!("010801{d}ac0205{half}"));
     let part = Part { manifest, part: 1, parts: 2, bytes: block.bytes().to_vec() };
     assert_eq!(hex(Frame::States(vec![part])), format!("010601{signed}01020b0384000200030102070809"));
     let signature = Signature([0xbb; 64]);

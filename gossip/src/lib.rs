@@ -3,8 +3,8 @@
 //! Every peer is the **origin** of one map from (store, key) to value and its only writer. A signed **manifest** pins
 //! the map by incarnation, sequence and a hash over its entries, so anyone may pass it on, nobody can alter it, and a
 //! deletion leaves nothing behind. Changes travel as **deltas** from one manifest to the next, pushed over all links
-//! while those carry little and **announced** where they carry much; who misses one **pulls** the state of that origin,
-//! from one neighbour at a time. Every heartbeat carries one hash over all manifests. When two disagree, or a link comes
+//! while those carry little and **announced** where they carry much or nobody waits for them; who misses one **pulls** it, or
+//! the state of that origin, from one neighbour at a time. Every heartbeat carries one hash over all manifests. When two disagree, or a link comes
 //! up, both sides **walk** down their tries of hashes to what differs.
 //!
 //! The driver owns the links (authenticated, each to one peer) and the clock. It calls [`Gossip::link_up`],
@@ -44,6 +44,7 @@ mod replica;
 mod routing;
 mod store;
 mod sync;
+mod taken;
 mod tell;
 mod trie;
 mod walk;

@@ -83,8 +83,11 @@ pub const PATIENCE_PER_MEMBER: Duration = Duration::from_millis(1);
 /// … and at most.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Bytes of changes kept for neighbours that ask for them: about what a thousand nodes change in a second at the worst.
-pub const MOST_RECENT: usize = 128 * 1024;
+/// Bytes of changes kept for neighbours that ask for them: those of a few hundred members …
+pub const MOST_RECENT: usize = 64 * 1024;
+
+/// … each no longer than this: about a third of a usual state.
+pub const LONGEST_RECENT: usize = 512;
 
 /// Between a manifest of an origin and the next where links alone changed. The first change after a quiet time is signed at
 /// once, and a burst together: where many start, links come by the dozen at every node.

@@ -52,9 +52,7 @@ impl Gossip {
     pub fn link_given_up(&mut self, now: Instant, peer: PeerId) {
         self.observe(now);
         self.forget_link(peer);
-        let spare = self.members.find(peer).is_some_and(|number| self.members.has_other_way(number));
-        let pause = if spare { self.spare_link_pause() } else { Duration::ZERO };
-        self.remove_within::<Links>(now, &peer, pause);
+        self.remove_within::<Links>(now, &peer, self.spare_link_pause());
         self.settle(now);
     }
 
@@ -182,9 +180,10 @@ impl Gossip {
         SPARE_LINK_PAUSE_PER_MEMBER.saturating_mul(self.members_beyond_hasty()).min(LONGEST_SPARE_LINK_PAUSE)
     }
 
-    /// Members of a mesh that is so large that what nobody waits for takes its time.
+    /// Members of a mesh that is so large that what nobody waits for takes its time. Those that cannot be reached do not
+    /// count: anyone could have invented them.
     pub(crate) fn members_beyond_hasty(&self) -> u32 {
-        u32::try_from(self.members.held().saturating_sub(HASTY_MEMBERS)).unwrap_or(u32::MAX)
+        u32::try_from(self.members.alive().saturating_sub(HASTY_MEMBERS)).unwrap_or(u32::MAX)
     }
 
     /// Links to peers that are up.

@@ -66,6 +66,8 @@ pub(crate) struct Members {
     pub(crate) reach: Reach,
     trie: Trie,
     held: usize,
+    /// Members that are alive.
+    alive: usize,
     /// Unreachable since when, not yet dead.
     suspects: BTreeMap<u32, Instant>,
 }
@@ -88,6 +90,7 @@ impl Members {
             reach: Reach::default(),
             trie: Trie::new(),
             held: 0,
+            alive: 0,
             suspects: BTreeMap::new(),
         };
         members.add(own, None, None);
@@ -130,6 +133,11 @@ impl Members {
     /// Origins of which something is held, this node included.
     pub(crate) const fn held(&self) -> usize {
         self.held
+    }
+
+    /// How many others can be reached.
+    pub(crate) const fn alive(&self) -> usize {
+        self.alive
     }
 
     pub(crate) const fn is_full(&self) -> bool {
@@ -219,7 +227,9 @@ impl Members {
                 ),
                 (false, _) => (MemberState::Suspect, "no reachable member has a link to it"),
             };
+            let was = usize::from(standing.state == MemberState::Alive);
             let Some(event) = standing.become_state(now, peer, state, reason) else { continue };
+            self.alive = self.alive + usize::from(state == MemberState::Alive) - was;
             if state == MemberState::Suspect {
                 self.suspects.insert(number, now)
             } else {

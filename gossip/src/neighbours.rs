@@ -14,7 +14,7 @@
 //! Invariants:
 //! - A member is passed over only while it is full, or for a while after it could not be linked; nobody is for ever.
 //! - A link is given up by the end that dialled it, one at a time, and only where both ends keep as many as they want;
-//!   what an operator asked for never is. Without changes of the mesh this comes to an end, and no link changes after.
+//!   what an operator asked for is only where the other end has more than it takes and can be reached without. Without changes of the mesh this comes to an end, and no link changes after.
 //! - Members that cannot be reached are dialled by their neighbours on the rings, so that parts of a mesh find each other.
 
 mod choice;
@@ -316,7 +316,8 @@ impl Neighbours {
     }
 
     /// A link may be given up where the other end has more than enough. One that is farther than the near ones may go
-    /// where it has just enough: it gets to choose a nearer one itself, so that this comes to an end.
+    /// where it has just enough: it gets to choose a nearer one itself, so that this comes to an end. Whoever has more links
+    /// than it takes is left for another.
     fn note_surplus(&mut self, now: Instant, view: &View, own: &Own, picks: &BTreeSet<PeerId>) {
         let (enough, spread) = (self.enough(), Spread::of(own));
         let measured = |peer: &PeerId| spread.zip(own.trips.get(peer).copied());
@@ -330,8 +331,10 @@ impl Neighbours {
         let needed = |peer: &PeerId, link: &OwnLink| !link.dialled || link.kept || picks.contains(peer) || !spare(peer);
         let crowded = own.links.len() + NEAR_LINKS >= MOST_LINKS;
         self.give_up_pause = if crowded { GIVE_UP_SOON } else { GIVE_UP_AFTER };
-        let too_many = self.sparse && own.links.len() > enough;
-        let surplus = own.links.iter().filter(|(peer, link)| too_many && !needed(peer, link));
+        let too_many = own.links.len() > enough;
+        let overrun = |peer: &PeerId| view.member(*peer).is_some_and(|known| known.degree > MOST_LINKS);
+        let surplus =
+            own.links.iter().filter(|(peer, link)| self.sparse && (too_many || overrun(peer)) && !needed(peer, link));
         self.surplus = surplus.map(|(peer, _)| (*peer, self.surplus.get(peer).copied().unwrap_or(now))).collect();
     }
 

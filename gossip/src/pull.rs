@@ -1,16 +1,15 @@
-//! Pulling states that neighbours have and we lack, each from one neighbour at a time.
+//! Pulling states that neighbours have and we lack, each from one neighbour at a time. Of an origin of which a state is held
+//! already, what came after it is asked for, and answered with a change or a state.
 
 use std::time::{Duration, Instant};
 
-use meshwork_wire::{PeerId, frame};
-use serde_bytes::ByteBuf;
+use meshwork_wire::PeerId;
 
-use crate::block::Unfit;
-use crate::event::{Event, Misbehaved};
-use crate::frames::{Base, Frame, Manifest, Mark, Part, Stamp, Summary};
+use crate::event::Event;
+use crate::frames::{Base, Frame, Mark, Summary};
 use crate::gossip::Gossip;
-use crate::limits::{LEAST_PULL, LONGEST_PULL, MAX_BATCH, MAX_PARTS, PULL_TIMEOUT, PULL_WINDOW, PULLS_PER_REQUEST};
-use crate::link::{Link, Mask, Partial};
+use crate::limits::{LEAST_PULL, LONGEST_PULL, PULL_TIMEOUT, PULL_WINDOW, PULLS_PER_REQUEST};
+use crate::link::{Link, Mask};
 
 /// What neighbours have of an origin and we lack.
 #[derive(Debug)]
@@ -38,11 +37,11 @@ impl Want {
 /// A state on its way here.
 #[derive(Debug)]
 pub(crate) struct Pull {
-    from: PeerId,
+    pub(crate) from: PeerId,
     since: Instant,
     size: usize,
     /// Which of all pulls it is: a neighbour answers them in their order.
-    order: u64,
+    pub(crate) order: u64,
 }
 
 impl Gossip {
@@ -105,8 +104,8 @@ impl Gossip {
             }
             link.asked += size;
             self.pulls.insert(origin, Pull { from: peer, since: now, size, order: 0 });
-            match self.members.of(origin).filter(|_| origin != self.id).map(|held| held.stamp()) {
-                Some(Stamp { incarnation, sequence, .. }) => bases.push(Base { origin, incarnation, sequence }),
+            match self.members.of(origin).filter(|_| origin != self.id).map(|held| held.mark()) {
+                Some(mark) => bases.push(Base { origin, mark }),
                 None => states.push(origin),
             }
         }
@@ -166,7 +165,7 @@ impl Gossip {
         }
     }
 
-    fn end_pull(&mut self, origin: PeerId, from: PeerId) {
+    pub(crate) fn end_pull(&mut self, origin: PeerId, from: PeerId) {
         self.stirred = true;
         let Some(pull) = self.pulls.remove(&origin) else { return };
         if let Some(link) = self.links.get_mut(&from) {
@@ -175,7 +174,7 @@ impl Gossip {
     }
 
     /// Expects nothing more of an origin from a neighbour, and turns to the others that have it.
-    fn give_up(&mut self, origin: PeerId, from: PeerId) {
+    pub(crate) fn give_up(&mut self, origin: PeerId, from: PeerId) {
         self.stirred = true;
         let Some(bit) = self.links.get(&from).map(|link| link.bit) else { return };
         let Some(want) = self.wants.get_mut(&origin).filter(|want| want.links().has(bit)) else { return };
@@ -221,131 +220,9 @@ impl Gossip {
         let queued = self.links.remove(&peer).map_or(0, |link| link.queue.len());
         self.unqueue(queued);
     }
-
-    /// Takes states that were asked for, each by itself. The first that is refused is reported.
-    pub(crate) fn on_states(&mut self, now: Instant, from: PeerId, parts: Vec<Part>) -> Result<(), Misbehaved> {
-        let (mut outcome, mut latest) = (Ok(()), 0);
-        for part in parts {
-            outcome = outcome.and(self.on_part(now, from, part, &mut latest));
-        }
-        self.drop_skipped(from, latest);
-        outcome
-    }
-
-    fn on_part(&mut self, now: Instant, from: PeerId, part: Part, latest: &mut u64) -> Result<(), Misbehaved> {
-        let origin = part.manifest.origin.peer_id();
-        let Some(link) = self.links.get_mut(&from) else { return Ok(()) };
-        let Some(order) = self.pulls.get(&origin).filter(|pull| pull.from == from).map(|pull| pull.order) else {
-            self.counters.unexpected += 1;
-            return Ok(());
-        };
-        link.progress = now;
-        let manifest = part.manifest;
-        let taken = match link.gather(part) {
-            Ok(None) => return Ok(()),
-            Ok(Some(bytes)) => self.take_state(now, from, origin, manifest, &bytes),
-            Err(()) => Err(Misbehaved::TooLarge(origin)),
-        };
-        self.end_pull(origin, from);
-        self.give_up(origin, from);
-        *latest = order.max(*latest);
-        taken
-    }
-
-    /// Takes changes that were asked for, each by itself. The first that is refused is reported.
-    pub(crate) fn on_asked(&mut self, now: Instant, from: PeerId, changes: Vec<ByteBuf>) -> Result<(), Misbehaved> {
-        let (mut outcome, mut latest) = (Ok(()), 0);
-        for bytes in changes {
-            outcome = outcome.and(self.on_asked_change(now, from, &bytes, &mut latest));
-        }
-        self.drop_skipped(from, latest);
-        outcome
-    }
-
-    /// Where it does not fit after all, the neighbour is not asked again: others are, and a comparison finds the rest.
-    fn on_asked_change(
-        &mut self,
-        now: Instant,
-        from: PeerId,
-        bytes: &[u8],
-        latest: &mut u64,
-    ) -> Result<(), Misbehaved> {
-        let manifest: Manifest = frame::decode_first(bytes)?;
-        let origin = manifest.origin.peer_id();
-        let Some(order) = self.pulls.get(&origin).filter(|pull| pull.from == from).map(|pull| pull.order) else {
-            self.counters.unexpected += 1;
-            return Ok(());
-        };
-        if let Some(link) = self.links.get_mut(&from) {
-            link.progress = now;
-        }
-        let taken = self.on_delta(now, from, bytes);
-        self.end_pull(origin, from);
-        self.give_up(origin, from);
-        *latest = order.max(*latest);
-        taken
-    }
-
-    /// Gives up on what a neighbour was asked for before something that has come: it does not have it.
-    fn drop_skipped(&mut self, from: PeerId, order: u64) {
-        let skipped = |(origin, pull): (&PeerId, &Pull)| (pull.from == from && pull.order < order).then_some(*origin);
-        let skipped: Vec<PeerId> = self.pulls.iter().filter_map(skipped).collect();
-        for origin in skipped {
-            self.end_pull(origin, from);
-            self.give_up(origin, from);
-        }
-    }
-
-    fn take_state(
-        &mut self,
-        now: Instant,
-        from: PeerId,
-        origin: PeerId,
-        manifest: Manifest,
-        bytes: &[u8],
-    ) -> Result<(), Misbehaved> {
-        if self.members.of(origin).is_some_and(|held| held.stamp() >= manifest.stamp) && origin != self.id {
-            return Ok(());
-        }
-        if !self.pool.is_signed(&manifest) {
-            return Err(Misbehaved::Forged(origin));
-        }
-        let replica = self.pool.parse(manifest, bytes).map_err(|unfit| match unfit {
-            Unfit::Excess => Misbehaved::TooLarge(origin),
-            Unfit::Root => Misbehaved::Altered(origin),
-        })?;
-        if origin == self.id {
-            self.on_own_manifest(from, &replica.manifest)?;
-            self.hold_former(replica);
-        } else {
-            self.counters.snapshots += 1;
-            self.install(now, from, origin, replica, Mask::default(), false);
-        }
-        Ok(())
-    }
 }
 
 impl Link {
-    /// Takes a part; answers all bytes when it is the last one. Parts come in order, and those of another manifest
-    /// begin anew.
-    fn gather(&mut self, part: Part) -> Result<Option<Vec<u8>>, ()> {
-        let Part { manifest, part, parts, bytes } = part;
-        let mut partial = match self.partial.take() {
-            Some(partial) if part > 0 && partial.manifest == manifest && partial.parts == parts => partial,
-            _ => Partial { manifest, parts, next: 0, bytes: Vec::new() },
-        };
-        if parts > MAX_PARTS || part != partial.next || bytes.len() > MAX_BATCH {
-            return Err(());
-        }
-        partial.next += 1;
-        partial.bytes.extend(bytes);
-        if partial.next >= parts {
-            return Ok(Some(partial.bytes));
-        }
-        self.partial = Some(partial);
-        Ok(None)
-    }
-
     /// Takes the observer's own stall out of the neighbour's silence.
     pub(crate) fn forgive(&mut self, stall: Duration) {
         self.pulse.forgive(stall);

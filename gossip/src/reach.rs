@@ -6,7 +6,7 @@
 //! the tree, costs nothing beyond itself; a member that loses its parent is hung up elsewhere if another claim of it is
 //! known by its own links; only where that fails all links are gone over, and at most every [`REACH_PAUSE`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use meshwork_wire::PeerId;
@@ -134,13 +134,23 @@ impl Members {
         true
     }
 
-    /// Whether a member is claimed by another reachable one than this node, and not only by way of itself.
-    pub(crate) fn has_other_way(&self, number: u32) -> bool {
+    /// Whether so many members that have a link to another one can be reached from here without it. The tree does not
+    /// tell: it may lead to all of them by way of that one.
+    pub(crate) fn has_ways_around(&self, number: u32, ways: usize) -> bool {
         let Some(id) = self.get(number).map(|known| known.id) else { return false };
-        self.links_of(number)
-            .into_iter()
-            .filter_map(|peer| self.find(peer))
-            .any(|near| near != SELF && self.leads_home(near, number) && self.claims(near, id))
+        let near: Vec<u32> = self.links_of(number).into_iter().filter_map(|peer| self.find(peer)).collect();
+        let (mut found, mut open, mut seen) = (0, vec![SELF], BTreeSet::from([SELF, number]));
+        while let Some(next) = open.pop() {
+            let links = self.links_of(next).into_iter().filter_map(|peer| self.find(peer));
+            for far in links.filter(|far| seen.insert(*far)) {
+                found += usize::from(near.contains(&far) && self.claims(far, id));
+                open.push(far);
+            }
+            if found >= ways {
+                return true;
+            }
+        }
+        false
     }
 
     /// Whether the way from a member to this node is whole without another one.

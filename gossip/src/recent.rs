@@ -6,10 +6,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use meshwork_wire::Incarnation;
-
-use crate::frames::Stamp;
-use crate::limits::MOST_RECENT;
+use crate::frames::Mark;
+use crate::limits::{LONGEST_RECENT, MOST_RECENT};
 
 /// By the numbers of their origins.
 #[derive(Debug, Default)]
@@ -24,22 +22,22 @@ pub(crate) struct Recent {
 #[derive(Debug)]
 struct Change {
     noted: u64,
-    from: u64,
-    to: (Incarnation, u64),
+    from: Mark,
+    to: Mark,
     bytes: Arc<[u8]>,
 }
 
 impl Recent {
-    /// Keeps a change that led from the state of a number to the one of this stamp. What leads from nothing is as long
-    /// as the state.
-    pub(crate) fn note(&mut self, origin: u32, from: u64, stamp: &Stamp, bytes: Arc<[u8]>) {
-        if from == 0 {
+    /// Keeps a change that led from one state of an origin to another. A long one is hardly shorter than the state.
+    pub(crate) fn note(&mut self, origin: u32, from: Mark, to: Mark, bytes: &Arc<[u8]>) {
+        if bytes.len() > LONGEST_RECENT {
             return;
         }
+        let bytes = Arc::clone(bytes);
         self.noted += 1;
         self.bytes += bytes.len();
         self.order.push_back((self.noted, origin));
-        let change = Change { noted: self.noted, from, to: (stamp.incarnation, stamp.sequence), bytes };
+        let change = Change { noted: self.noted, from, to, bytes };
         if let Some(replaced) = self.changes.insert(origin, change) {
             self.bytes -= replaced.bytes.len();
         }
@@ -51,44 +49,49 @@ impl Recent {
         }
     }
 
-    /// The change that leads from a state of the run to the one that is held.
-    pub(crate) fn find(&self, origin: u32, from: u64, held: &Stamp) -> Option<Arc<[u8]>> {
-        let fits = |change: &&Change| change.from == from && change.to == (held.incarnation, held.sequence);
+    /// The change that leads from a state to the one that is held.
+    pub(crate) fn find(&self, origin: u32, from: Mark, held: Mark) -> Option<Arc<[u8]>> {
+        let fits = |change: &&Change| change.from == from && change.to == held;
         self.changes.get(&origin).filter(fits).map(|change| Arc::clone(&change.bytes))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use meshwork_wire::Incarnation;
+
     use super::*;
 
-    const fn stamp(sequence: u64) -> Stamp {
-        Stamp { incarnation: Incarnation(1), sequence, root: [0; 32] }
+    const fn mark(sequence: u64) -> Mark {
+        Mark { incarnation: Incarnation(1), sequence, root: [0; 16] }
     }
 
     #[test]
     fn the_latest_change_of_an_origin_is_found_by_what_it_builds_on() {
         let mut recent = Recent::default();
-        recent.note(3, 1, &stamp(2), Arc::from([1]));
-        recent.note(3, 2, &stamp(3), Arc::from([2]));
-        assert_eq!(recent.find(3, 2, &stamp(3)).as_deref(), Some(&[2][..]));
-        assert_eq!(recent.find(3, 1, &stamp(3)), None, "it leads from another state");
-        assert_eq!(recent.find(3, 2, &stamp(4)), None, "it does not lead to what is held");
-        recent.note(4, 0, &stamp(1), Arc::from([3]));
-        assert_eq!(recent.find(4, 0, &stamp(1)), None);
+        recent.note(3, mark(1), mark(2), &Arc::from([1]));
+        recent.note(3, mark(2), mark(3), &Arc::from([2]));
+        assert_eq!(recent.find(3, mark(2), mark(3)).as_deref(), Some(&[2][..]));
+        assert_eq!(recent.find(3, mark(1), mark(3)), None, "it leads from another state");
+        assert_eq!(recent.find(3, mark(2), mark(4)), None, "it does not lead to what is held");
+        let other = Mark { root: [1; 16], ..mark(2) };
+        assert_eq!(recent.find(3, other, mark(3)), None, "another state under the same number");
     }
 
     #[test]
     fn old_changes_make_room_and_repeated_ones_leave_nothing_behind() {
         let mut recent = Recent::default();
-        for origin in 0..100 {
-            recent.note(origin, 1, &stamp(2), vec![0; MOST_RECENT / 10].into());
+        let fit = (MOST_RECENT / LONGEST_RECENT) as u32;
+        for origin in 0..2 * fit {
+            recent.note(origin, mark(1), mark(2), &vec![0; LONGEST_RECENT].into());
         }
-        assert!(recent.bytes <= MOST_RECENT && recent.find(99, 1, &stamp(2)).is_some());
-        assert_eq!((recent.changes.len(), recent.find(89, 1, &stamp(2))), (10, None));
+        assert!(recent.bytes <= MOST_RECENT && recent.find(2 * fit - 1, mark(1), mark(2)).is_some());
+        assert_eq!((recent.changes.len() as u32, recent.find(fit - 1, mark(1), mark(2))), (fit, None));
+        recent.note(3, mark(1), mark(2), &vec![0; LONGEST_RECENT + 1].into());
+        assert_eq!(recent.find(3, mark(1), mark(2)), None, "it is too long");
         for number in 1..1000 {
-            recent.note(7, number, &stamp(number + 1), Arc::from([0; 9]));
+            recent.note(7, mark(number), mark(number + 1), &Arc::from([0; 9]));
         }
-        assert!(recent.order.len() < 40 && recent.find(7, 999, &stamp(1000)).is_some());
+        assert!(recent.order.len() < 2 * fit as usize + 16 && recent.find(7, mark(999), mark(1000)).is_some());
     }
 }

@@ -8,7 +8,7 @@ use meshwork_wire::{PeerId, frame};
 
 use crate::block::{Block, Changes, Excess, cost};
 use crate::event::Full;
-use crate::frames::{Delta, Entry, Name, Stamp};
+use crate::frames::{Delta, Entry, Mark, Name, Stamp};
 use crate::gossip::Gossip;
 use crate::limits::{MAX_BATCH, MAX_KEY, MAX_VALUE, PROMPT_SIGN_PAUSE, SIGN_PAUSE};
 use crate::membership::SELF;
@@ -170,7 +170,8 @@ impl Gossip {
         self.signed = Some(now);
         self.unsigned_size = 0;
         let names = std::mem::take(&mut self.unsigned);
-        let Stamp { incarnation, sequence: from, .. } = self.own_replica().stamp();
+        let before = self.own_replica().mark();
+        let Mark { incarnation, sequence: from, .. } = before;
         self.publish(Stamp { incarnation, sequence: from + 1, root: self.members.draft.root() });
         let (mut upserts, mut removals) = (Vec::new(), Vec::new());
         for name in names {
@@ -182,7 +183,7 @@ impl Gossip {
         let manifest = self.own_replica().manifest;
         let patient = !std::mem::take(&mut self.urgent);
         let delta = Delta { manifest, from, upserts, removals, patient };
-        self.note_change(SELF, &delta.manifest.stamp, from, patient, frame::encode(&delta).into());
+        self.note_change(SELF, Some(before), patient, frame::encode(&delta).into());
     }
 }
 

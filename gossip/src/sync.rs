@@ -49,13 +49,13 @@ impl Gossip {
             self.want(from, &summary);
             return Ok(());
         };
-        let (sequence, patient) = (delta.from, delta.patient);
+        let (before, patient) = (self.members.of(origin).map(|held| held.mark()), delta.patient);
         match self.pool.after(&base, delta) {
             Ok(replica) => {
                 self.counters.deltas += 1;
                 let served = self.served_by(from);
                 let number = self.install(now, from, origin, replica, served, patient);
-                self.note_change(number, &stamp, sequence, patient, bytes.into());
+                self.note_change(number, before, patient, bytes.into());
                 Ok(())
             }
             Err(Unfit::Excess) => Err(Misbehaved::TooLarge(origin)),

@@ -1,4 +1,5 @@
-//! Telling neighbours what is new here: pushed while a link carries little, announced where it carries much.
+//! Telling neighbours what is new here: pushed while a link carries little, announced where it carries much. What nobody
+//! waits for is announced after a while in any case, in a mesh where many would handle every copy that is pushed.
 //!
 //! What a link is to be told is a set of members and not a queue of messages: however slow a neighbour is, it costs no
 //! more than that, and gets the latest state only.
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use meshwork_wire::PeerId;
 use serde_bytes::ByteBuf;
 
-use crate::frames::{Frame, Stamp, Summary};
+use crate::frames::{Frame, Mark, Summary};
 use crate::gossip::Gossip;
 use crate::limits::{ANNOUNCE_PAUSE, MAX_BATCH, PATIENCE, PATIENCE_PER_MEMBER};
 use crate::link::{Link, Mask};
@@ -34,9 +35,12 @@ impl Gossip {
         }
     }
 
-    /// Keeps a change that was just applied: links are told of it, and some will ask for it.
-    pub(crate) fn note_change(&mut self, number: u32, stamp: &Stamp, from: u64, patient: bool, bytes: Arc<[u8]>) {
-        self.recent.note(number, from, stamp, Arc::clone(&bytes));
+    /// Keeps a change that was just applied to what was held `before`: links are told of it, and some will ask for it.
+    pub(crate) fn note_change(&mut self, number: u32, before: Option<Mark>, patient: bool, bytes: Arc<[u8]>) {
+        let held = self.members.get(number).and_then(|known| known.replica.as_ref()).map(|replica| replica.mark());
+        if let Some((from, to)) = before.zip(held) {
+            self.recent.note(number, from, to, &bytes);
+        }
         if patient && self.patience() > Duration::ZERO {
             self.fresh.remove(&number);
             self.patient.insert(number);

@@ -224,6 +224,23 @@ impl<T: Clone + Ord> Dialer<T> {
         referred
     }
 
+    /// Whom a target led to when it sent this node elsewhere, or was given up.
+    #[must_use]
+    pub fn leads_to(&self, key: &TargetKey<T>) -> Option<PeerId> {
+        self.targets.get(key)?.leads_to
+    }
+
+    /// This node gave up its link to a peer that has too many. What the operator named is called again much later, as
+    /// after a call that was sent elsewhere. `jitter` is a random number of 0 to 1.
+    pub fn given_up(&mut self, now: Instant, peer: PeerId, jitter: f64) {
+        let named = self.targets.iter_mut().filter(|(key, _)| key.member().is_none()).map(|(_, schedule)| schedule);
+        for schedule in named.filter(|schedule| schedule.state == TargetState::Linked(peer)) {
+            schedule.leads_to = Some(peer);
+            schedule.sent_away = schedule.sent_away.saturating_add(1);
+            schedule.enter(now, TargetState::Elsewhere(now + LONGEST_ELSEWHERE.mul_f64(0.5 + jitter.clamp(0.0, 1.0))));
+        }
+    }
+
     /// Whether the operator asked for a link to this peer.
     #[must_use]
     pub fn names(&self, peer: PeerId) -> bool {

@@ -189,3 +189,18 @@ fn a_member_that_can_be_reached_again_is_dialled_at_once() {
     dialer.revive(now, PEER);
     assert_eq!(due(&mut dialer, now, nobody).len(), 1);
 }
+
+#[test]
+fn a_target_whose_link_was_given_up_is_called_again_much_later() {
+    let (now, mut dialer, full) = (Instant::now(), Dialer::default(), PEER);
+    dialer.connect(now, target("a"));
+    assert_eq!(dialer.due(now, nobody).len(), 1);
+    dialer.linked(now, Some(&named("a")), full);
+    dialer.given_up(now, PeerId([8; 16]), 0.5);
+    assert_eq!(dialer.poll_timeout(), None, "another peer's link");
+    dialer.given_up(now, full, 0.5);
+    assert_eq!(dialer.leads_to(&named("a")), Some(full));
+    let again = dialer.poll_timeout().expect("it is not forgotten");
+    assert!(again >= now + Duration::from_secs(60));
+    assert_eq!(dialer.due(again, nobody), [Due { key: named("a"), insists: true }]);
+}

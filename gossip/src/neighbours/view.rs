@@ -13,7 +13,7 @@ use meshwork_wire::PeerId;
 
 use crate::MemberState;
 use crate::gossip::Gossip;
-use crate::limits::MOST_RINGS;
+use crate::limits::{FEW_LINKS, MOST_LINKS, MOST_RINGS};
 use crate::replica::{links_in, peers_in};
 
 /// A member other than this node.
@@ -104,6 +104,21 @@ impl Gossip {
             Some((known.id, Known { reachable: known.standing?.state == MemberState::Alive, degree }))
         };
         View::new(self.members.others().filter_map(|(_, member)| known(member)).collect())
+    }
+
+    /// Whether a peer has more links than a node takes and can be reached without one from here: then the link is kept no
+    /// longer because an operator asked for it. Where it may be what joins two parts of the mesh, it always is.
+    #[must_use]
+    pub fn is_overrun(&self, peer: PeerId) -> bool {
+        let Some(number) = self.members.find(peer) else { return false };
+        let degree = self.members.of(peer).map_or(0, |replica| peers_in(&replica.block).count());
+        degree > MOST_LINKS && self.members.has_ways_around(number, FEW_LINKS)
+    }
+
+    /// Whether a path of links leads to a peer.
+    #[must_use]
+    pub fn reaches(&self, peer: PeerId) -> bool {
+        self.members.find(peer).is_some_and(|number| self.members.is_reachable(number))
     }
 
     /// Round trips of the neighbours, and what those to their neighbours are at most.

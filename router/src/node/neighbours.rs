@@ -43,6 +43,7 @@ impl Node {
         }
         if let Some(peer) = self.choice.give_up(now, random, &own) {
             tracing::info!(%peer, "gave up a control link that neither end needs");
+            self.dialer.given_up(now, peer, links::jitter());
             self.drop_link_by(now, peer, "given up: both ends have more links than they need", links::Ending::GiveUp);
         }
     }
@@ -51,7 +52,8 @@ impl Node {
         let live = self.gossip.live_links();
         let links = self.links.iter().filter(|(peer, _)| live.contains(peer)).map(|(peer, link)| {
             let dialled = link.sender.direction == Direction::Outbound;
-            (*peer, OwnLink { dialled, kept: link.sender.caller.named || self.dialer.names(*peer) })
+            let named = link.sender.caller.named || self.dialer.names(*peer);
+            (*peer, OwnLink { dialled, kept: named && !self.gossip.is_overrun(*peer) })
         });
         Own { links: links.collect(), trips: self.gossip.trips() }
     }
@@ -73,7 +75,9 @@ impl Node {
 
     /// What this node says of itself to whom it dials.
     pub(super) fn as_caller(&self, key: &TargetKey, insists: bool) -> Caller {
-        Caller { named: key.member().is_none(), alone: self.links.is_empty(), insists }
+        // Whom this node reaches anyway it has no need to burden beyond what everyone takes.
+        let reached = self.dialer.leads_to(key).is_some_and(|peer| self.gossip.reaches(peer));
+        Caller { named: key.member().is_none() && !reached, alone: self.links.is_empty(), insists }
     }
 
     /// Someone asks for a link.

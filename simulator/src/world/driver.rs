@@ -113,17 +113,27 @@ impl World {
             driver.dialer.discover(&wanted(&driver.choice, gossip, now));
         }
         if let Some(peer) = given_up {
+            let jitter = self.jitter();
+            if let Some(driver) = self.nodes[node].driver.as_mut() {
+                driver.dialer.given_up(now, peer, jitter);
+            }
             self.drop_link(node, self.index[&peer], Ending::GivenUp);
         }
     }
 
     fn dial_due(&mut self, node: usize) {
         let (now, state, index) = (self.now, &mut self.nodes[node], &self.index);
-        let (Some(driver), ends, start) = (state.driver.as_mut(), &state.ends, state.starts) else { return };
+        let (Some(driver), Some(gossip)) = (state.driver.as_mut(), state.gossip.as_ref()) else { return };
+        let (ends, start) = (&state.ends, state.starts);
         let alone = ends.is_empty();
         let due = driver.dialer.due(now, |peer| index.get(&peer).is_some_and(|far| ends.contains_key(far)));
-        for Due { key, insists } in due {
-            let caller = Caller { named: key.member().is_none(), alone, insists };
+        let reached = |key: &TargetKey<usize>| driver.dialer.leads_to(key).is_some_and(|peer| gossip.reaches(peer));
+        let as_caller = |Due { key, insists }: Due<usize>| {
+            let named = key.member().is_none() && !reached(&key);
+            (key, Caller { named, alone, insists })
+        };
+        let calls: Vec<(TargetKey<usize>, Caller)> = due.into_iter().map(as_caller).collect();
+        for (key, caller) in calls {
             let to = match &key {
                 TargetKey::Named(seed) => Some(*seed),
                 TargetKey::Endpoint(_, address) => content::host_at(*address).filter(|host| *host < self.ids.len()),
@@ -297,8 +307,10 @@ fn own_links(
 ) -> Own {
     let live = gossip.live_links();
     let links = ends.iter().map(|(far, end)| (id(*far), end)).filter(|(peer, _)| live.contains(peer));
-    let own =
-        |(peer, end): (PeerId, &End)| (peer, OwnLink { dialled: end.dialled, kept: end.named || dialer.names(peer) });
+    let own = |(peer, end): (PeerId, &End)| {
+        let kept = (end.named || dialer.names(peer)) && !gossip.is_overrun(peer);
+        (peer, OwnLink { dialled: end.dialled, kept })
+    };
     Own { links: links.map(own).collect(), trips: gossip.trips() }
 }
 
