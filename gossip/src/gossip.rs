@@ -63,6 +63,8 @@ pub struct Gossip {
     pub(crate) recent: Recent,
     /// When a state last changed.
     pub(crate) installed: Instant,
+    /// When a member was last learned of that was not known before.
+    pub(crate) grown: Instant,
     pub(crate) routes: Option<Routes>,
     pub(crate) routes_stale: bool,
     pub(crate) clock: RunningClock,
@@ -119,6 +121,7 @@ impl Gossip {
             patient: BTreeSet::new(),
             recent: Recent::default(),
             installed: now,
+            grown: now,
             routes: None,
             routes_stale: false,
             clock: RunningClock::new(now),

@@ -101,10 +101,16 @@ pub const PROMPT_SIGN_PAUSE: Duration = Duration::from_millis(10);
 pub const SPARE_LINK_PAUSE: Duration = Duration::from_millis(500);
 
 /// Within this for each member beyond [`HASTY_MEMBERS`] the same is told, and that a link was given up which neither end
-/// needs: each of them handles it …
-pub const SPARE_LINK_PAUSE_PER_MEMBER: Duration = Duration::from_millis(50);
+/// needs: each of them handles it.
+pub const SPARE_LINK_PAUSE_PER_MEMBER: Duration = Duration::from_millis(10);
 
-/// … and at most within this.
+/// The same while members come: whom a node wants a link to changes with each of them …
+pub const SPARE_LINK_PAUSE_WHILE_GROWING: Duration = Duration::from_millis(50);
+
+/// … which has an end when none came for so long.
+pub const GROWTH_ENDED: Duration = Duration::from_secs(3);
+
+/// Longest of these pauses.
 pub const LONGEST_SPARE_LINK_PAUSE: Duration = Duration::from_secs(5);
 
 /// Between two computations of who is reachable, when it takes going over all links.

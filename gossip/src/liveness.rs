@@ -11,7 +11,8 @@ use crate::event::Event;
 use crate::frames::{Frame, Heartbeat, Hello};
 use crate::gossip::Gossip;
 use crate::limits::{
-    HASTY_MEMBERS, HEARTBEAT, LONGEST_SPARE_LINK_PAUSE, SETTLED, SPARE_LINK_PAUSE, SPARE_LINK_PAUSE_PER_MEMBER,
+    GROWTH_ENDED, HASTY_MEMBERS, HEARTBEAT, LONGEST_SPARE_LINK_PAUSE, SETTLED, SPARE_LINK_PAUSE,
+    SPARE_LINK_PAUSE_PER_MEMBER, SPARE_LINK_PAUSE_WHILE_GROWING,
 };
 use crate::link::{Link, Mask};
 use crate::pulse::Beat;
@@ -52,7 +53,7 @@ impl Gossip {
     pub fn link_given_up(&mut self, now: Instant, peer: PeerId) {
         self.observe(now);
         self.forget_link(peer);
-        self.remove_within::<Links>(now, &peer, self.spare_link_pause());
+        self.remove_within::<Links>(now, &peer, self.spare_link_pause(now));
         self.settle(now);
     }
 
@@ -156,6 +157,9 @@ impl Gossip {
     }
 
     pub(crate) fn learn(&mut self, now: Instant, peer: PeerId, key: PublicKey, incarnation: Incarnation) -> u32 {
+        if self.members.find(peer).is_none() {
+            self.grown = now;
+        }
         let (number, restarted) = self.members.learn(now, peer, key, incarnation);
         if let Some(event) = restarted {
             self.emit(event);
@@ -169,15 +173,17 @@ impl Gossip {
         let rtt = self.links.get(&peer).and_then(|link| link.rtt.published());
         let rtt_us = rtt.map(|rtt| u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX));
         let spare = self.members.find(peer).is_some_and(|number| self.members.is_reachable(number));
-        let pause = if spare { SPARE_LINK_PAUSE.max(self.spare_link_pause()) } else { Duration::ZERO };
+        let pause = if spare { SPARE_LINK_PAUSE.max(self.spare_link_pause(now)) } else { Duration::ZERO };
         if let Err(full) = self.put_within::<Links>(now, &peer, &LinkRecord { rtt_us }, pause) {
             tracing::warn!(%peer, %full, "cannot publish a link");
         }
     }
 
     /// How long to gather changes of links that nobody waits for, because everyone handles them.
-    fn spare_link_pause(&self) -> Duration {
-        SPARE_LINK_PAUSE_PER_MEMBER.saturating_mul(self.members_beyond_hasty()).min(LONGEST_SPARE_LINK_PAUSE)
+    fn spare_link_pause(&self, now: Instant) -> Duration {
+        let grows = now < self.grown + GROWTH_ENDED;
+        let each = if grows { SPARE_LINK_PAUSE_WHILE_GROWING } else { SPARE_LINK_PAUSE_PER_MEMBER };
+        each.saturating_mul(self.members_beyond_hasty()).min(LONGEST_SPARE_LINK_PAUSE)
     }
 
     /// Members of a mesh that is so large that what nobody waits for takes its time. Those that cannot be reached do not
