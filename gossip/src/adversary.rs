@@ -9,7 +9,8 @@ use serde_bytes::ByteBuf;
 
 use crate::block::{Block, Changes};
 use crate::frames::{
-    Base, Delta, Entry, Frame, Heartbeat, Hello, Item, Manifest, Mark, Message, Name, Part, Stamp, Summary, Walk,
+    Answer, Base, Delta, Entry, Frame, Heartbeat, Hello, Item, Manifest, Mark, Message, Name, Part, Stamp, Summary,
+    Walk,
 };
 use crate::gossip::Gossip;
 use crate::limits::{HOP_LIMIT, MAX_FRAME};
@@ -86,8 +87,12 @@ impl Forger {
             Frame::Changes(changes) => {
                 Frame::Changes(changes.iter().filter_map(|delta| self.altered_delta(random, delta)).collect())
             }
-            Frame::Asked(changes) => {
-                Frame::Asked(changes.iter().filter_map(|delta| self.altered_delta(random, delta)).collect())
+            Frame::Asked(answers) => {
+                let mut altered = |answer: &Answer| {
+                    let change = self.altered_delta(random, &answer.change)?;
+                    Some(Answer { patient: !answer.patient, change })
+                };
+                Frame::Asked(answers.iter().filter_map(&mut altered).collect())
             }
             Frame::States(mut parts) => {
                 parts.iter_mut().for_each(|part| alter_state(random, part));
@@ -109,8 +114,7 @@ impl Forger {
         if delta.manifest.origin == self.0.public_key() {
             return None;
         }
-        match random() % 5 {
-            4 => delta.patient = !delta.patient,
+        match random() % 4 {
             0 => delta.upserts = vec![entry(7, b"false")],
             1 => delta.from = random() % 4,
             2 => delta.manifest.stamp.sequence = delta.manifest.stamp.sequence.wrapping_add(1 + random() % 3),
@@ -130,7 +134,7 @@ impl Forger {
         let manifest = Manifest { origin, ..Manifest::sign(&self.0, stamp) };
         let from = sequence.saturating_sub(random() % 2);
         frame::encode(&match random() % 3 {
-            0 => changes(&Delta { manifest, from, upserts: entries.to_vec(), removals: Vec::new(), patient: false }),
+            0 => changes(&Delta { manifest, from, upserts: entries.to_vec(), removals: Vec::new() }),
             1 => Frame::Hello(Hello { incarnation: Incarnation(u64::MAX), echo: Some(manifest) }),
             _ => Frame::States(vec![Part { manifest, part: 0, parts: 1, bytes: block(&entries).bytes().to_vec() }]),
         })
@@ -206,7 +210,7 @@ fn changes(delta: &Delta) -> Frame {
 
 fn first(identity: &Identity, incarnation: Incarnation, upserts: Vec<Entry>) -> Delta {
     let stamp = Stamp { incarnation, sequence: 1, root: block(&upserts).root() };
-    Delta { manifest: Manifest::sign(identity, stamp), from: 0, upserts, removals: Vec::new(), patient: false }
+    Delta { manifest: Manifest::sign(identity, stamp), from: 0, upserts, removals: Vec::new() }
 }
 
 fn alter_state(random: Random<'_>, part: &mut Part) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use meshwork_wire::PeerId;
 use serde_bytes::ByteBuf;
 
-use crate::frames::{Base, Frame, Manifest, Part};
+use crate::frames::{Answer, Base, Frame, Manifest, Part};
 use crate::gossip::Gossip;
 use crate::limits::{MAX_BATCH, PULLS_PER_REQUEST};
 use crate::replica::Replica;
@@ -14,7 +14,7 @@ use crate::replica::Replica;
 /// Answers of one kind that go into one frame.
 enum Batch {
     States(Vec<Part>),
-    Changes(Vec<ByteBuf>),
+    Changes(Vec<Answer>),
 }
 
 /// What is being answered to one request.
@@ -62,7 +62,7 @@ impl Gossip {
         let Some(replica) = self.members.get(number).and_then(|known| known.replica.clone()) else { return Some(()) };
         let change = base.and_then(|base| self.recent.find(number, base.mark, replica.mark()));
         match change {
-            Some(change) => self.answer_with_change(answers, &change),
+            Some((patient, change)) => self.answer_with_change(answers, patient, &change),
             None => parts(&replica).into_iter().try_for_each(|part| self.answer_with_state(answers, part)),
         }
     }
@@ -79,14 +79,14 @@ impl Gossip {
         Some(())
     }
 
-    fn answer_with_change(&mut self, answers: &mut Answers, change: &[u8]) -> Option<()> {
+    fn answer_with_change(&mut self, answers: &mut Answers, patient: bool, change: &[u8]) -> Option<()> {
         if !matches!(answers.batch, Batch::Changes(_)) || answers.size + change.len() > MAX_BATCH {
             self.send_answers(answers)?;
             answers.batch = Batch::Changes(Vec::new());
         }
         answers.size += change.len();
         if let Batch::Changes(batch) = &mut answers.batch {
-            batch.push(ByteBuf::from(change));
+            batch.push(Answer { patient, change: ByteBuf::from(change) });
         }
         Some(())
     }

@@ -35,8 +35,9 @@ pub fn signed(bytes: &[u8], identities: &[Identity]) -> Option<Vec<u8>> {
         Frame::Hello(hello) => {
             hello.echo.iter_mut().for_each(|echo| *echo = sign(*echo, None, identities));
         }
-        Frame::Changes(changes) | Frame::Asked(changes) => {
-            changes.iter_mut().for_each(|change| sign_change(change, identities));
+        Frame::Changes(changes) => changes.iter_mut().for_each(|change| sign_change(change, identities)),
+        Frame::Asked(answers) => {
+            answers.iter_mut().for_each(|answer| sign_change(&mut answer.change, identities));
         }
         Frame::States(parts) => parts.iter_mut().for_each(|part| sign_part(part, identities)),
         _ => {}

@@ -35,8 +35,8 @@ pub(crate) enum Frame {
     Message(Message),
     /// Asks for what came after these states.
     Since(Vec<Base>),
-    /// Changes that were asked for, as in [`Frame::Changes`].
-    Asked(Vec<ByteBuf>),
+    /// Changes that were asked for.
+    Asked(Vec<Answer>),
 }
 
 /// First on a link, both ways.
@@ -173,9 +173,16 @@ pub(crate) struct Delta {
     pub(crate) from: u64,
     pub(crate) upserts: Vec<Entry>,
     pub(crate) removals: Vec<Name>,
-    /// Whoever passes it on may take its time, because it changes nobody's view of who lives. Not signed: who alters it
-    /// might as well be slow.
+}
+
+/// A change that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// Whoever passes it on may take its time, because it changes nobody's view of who lives. The neighbour's word, since
+    /// it might as well be slow itself.
     pub(crate) patient: bool,
+    /// As in [`Frame::Changes`].
+    pub(crate) change: ByteBuf,
 }
 
 /// A state that the sender holds, of which it asks what came after. With its root: after a disk was rolled back there may

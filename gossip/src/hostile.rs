@@ -11,7 +11,8 @@ use serde_bytes::ByteBuf;
 
 use crate::block::{Block, Changes};
 use crate::frames::{
-    Base, Delta, Entry, Frame, Heartbeat, Hello, Item, Manifest, Mark, Message, Name, Part, Stamp, Summary, Walk,
+    Answer, Base, Delta, Entry, Frame, Heartbeat, Hello, Item, Manifest, Mark, Message, Name, Part, Stamp, Summary,
+    Walk,
 };
 use crate::limits::{MAX_BATCH, MAX_MEMBERS, MAX_PARTS, NEW_MEMBERS_BURST, PULL_WINDOW};
 use crate::{Event, Gossip, Misbehaved};
@@ -53,7 +54,7 @@ fn stamp(sequence: u64, entries: &[Entry]) -> Stamp {
 
 fn delta(origin: u8, from: u64, entries: &[Entry]) -> Delta {
     let manifest = Manifest::sign(&identity(origin), stamp(from + 1, entries));
-    Delta { manifest, from, upserts: entries.to_vec(), removals: vec![], patient: false }
+    Delta { manifest, from, upserts: entries.to_vec(), removals: vec![] }
 }
 
 fn changes(delta: &Delta) -> Frame {
@@ -211,7 +212,7 @@ fn invented_members_are_admitted_slowly() {
     let (mut gossip, from) = node(now);
     for number in 0..=250 {
         let manifest = Manifest::sign(&invented(number), stamp(1, &[]));
-        let delta = Delta { manifest, from: 0, upserts: vec![], removals: vec![], patient: false };
+        let delta = Delta { manifest, from: 0, upserts: vec![], removals: vec![] };
         receive(&mut gossip, now, from, &changes(&delta)).expect("each of them is valid");
     }
     assert!(gossip.members.held() <= NEW_MEMBERS_BURST as usize + 2);
@@ -256,7 +257,6 @@ fn a_small_frame_that_asks_for_everything_often_is_answered_within_bounds() {
             from: 0,
             upserts: vec![],
             removals: vec![],
-            patient: false,
         };
         receive(&mut gossip, now, from, &changes(&delta)).expect("each of them is valid");
     }
@@ -335,13 +335,12 @@ fn frames_keep_their_bytes() {
     assert_eq!(hex(Frame::Announce(vec![summary])), format!("010301{summed}"));
     assert_eq!(hex(Frame::Request(vec![id])), format!("010401{d}"));
     let block = block(std::slice::from_ref(&entry));
-    let delta = Delta { manifest, from: 4, upserts: vec![entry], removals: vec![name], patient: true };
-    let changed = format!("01{signed}040184070201020307080901840702010201");
-    assert_eq!(hex(changes(&delta)), format!("0105019701{changed}"));
-    let asked = Frame::Asked(vec![ByteBuf::from(frame::encode(&delta))]);
-    assert_eq!(hex(asked), format!("0109019701{changed}"));
-    let base = Base { origin: id, mark };
-    assert_eq!(hex(Frame::Since(vec![base])), format!("010801{d}ac0205{half}"));
+    let delta = Delta { manifest, from: 4, upserts: vec![entry], removals: vec![name] };
+    let changed = format!("01{signed}0401840702010203070809018407020102");
+    assert_eq!(hex(changes(&delta)), format!("0105019601{changed}"));
+    let answer = Answer { patient: true, change: ByteBuf::from(frame::encode(&delta)) };
+    assert_eq!(hex(Frame::Asked(vec![answer])), format!("010901019601{changed}"));
+    assert_eq!(hex(Frame::Since(vec![Base { origin: id, mark }])), format!("010801{d}ac0205{half}"));
     let part = Part { manifest, part: 1, parts: 2, bytes: block.bytes().to_vec() };
     assert_eq!(hex(Frame::States(vec![part])), format!("010601{signed}01020b0384000200030102070809"));
     let signature = Signature([0xbb; 64]);
@@ -407,4 +406,31 @@ fn what_a_neighbour_skips_is_asked_of_another_while_the_first_goes_on_sending() 
     receive(&mut gossip, now, liar, &Frame::States(vec![last])).expect("a state");
     let asked = |frame: &Frame| matches!(frame, Frame::Request(origins) if origins.len() == 2);
     assert!(drain(&mut gossip).0.iter().any(asked));
+}
+
+#[test]
+fn what_was_claimed_while_another_was_asked_is_asked_for_when_that_one_fails() {
+    let now = Instant::now();
+    let (mut gossip, liar) = node(now);
+    let honest = identity(6).public_key();
+    gossip.link_up(now, honest.peer_id(), honest);
+    let first = delta(3, 0, &[entry(1, b"v")]);
+    receive(&mut gossip, now, honest.peer_id(), &changes(&first)).expect("a change");
+    let summary = |sequence: u64| {
+        let mark = Mark { sequence, ..first.manifest.stamp.mark() };
+        Frame::Announce(vec![Summary { origin: identity(3).peer_id(), mark, size: 9 }])
+    };
+    // The liar is asked, and the honest one makes good for it before it says that there is more.
+    receive(&mut gossip, now, liar, &summary(2)).expect("a claim");
+    receive(&mut gossip, now, honest.peer_id(), &changes(&delta(3, 1, &[entry(2, b"v"), entry(1, b"v")]))).expect("it");
+    receive(&mut gossip, now, honest.peer_id(), &summary(9)).expect("a claim");
+    drain(&mut gossip);
+    let mut asked = Vec::new();
+    for step in 1..=50 {
+        gossip.handle_timeout(now + step * Duration::from_millis(100));
+        asked.extend(std::iter::from_fn(|| gossip.poll_transmit()).filter(
+            |transmit| matches!(frame::decode(&transmit.frame, 9000), Ok(Frame::Since(bases)) if bases.len() == 1),
+        ));
+    }
+    assert_eq!(asked.iter().map(|transmit| transmit.to).collect::<Vec<_>>(), [honest.peer_id()]);
 }

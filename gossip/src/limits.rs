@@ -65,10 +65,10 @@ pub const DATAGRAM: u64 = 60;
 
 /// Between two moments at which neighbours are told and asked, in a mesh where something always changes: each costs a
 /// datagram and an acknowledgement for most links.
-pub const FLUSH_PAUSE: Duration = Duration::from_millis(20);
+pub const FLUSH_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many of them may come at once after a quiet time.
-pub const FLUSHES_IN_HAND: u32 = 16;
+pub const FLUSHES_IN_HAND: u32 = 20;
 
 /// Between two announcements on a link that carries much: what changes meanwhile is told once.
 pub const ANNOUNCE_PAUSE: Duration = Duration::from_millis(50);

@@ -173,11 +173,13 @@ impl Gossip {
         }
     }
 
-    /// Expects nothing more of an origin from a neighbour, and turns to the others that have it.
+    /// Expects nothing more of an origin from a neighbour, and turns to the others that have it: also where that neighbour
+    /// claims nothing any more, since nobody else was asked while it was.
     pub(crate) fn give_up(&mut self, origin: PeerId, from: PeerId) {
         self.stirred = true;
         let Some(bit) = self.links.get(&from).map(|link| link.bit) else { return };
-        let Some(want) = self.wants.get_mut(&origin).filter(|want| want.links().has(bit)) else { return };
+        let Some(want) = self.wants.get_mut(&origin) else { return };
+        let claimed = usize::from(want.links().has(bit));
         want.drop_link(bit);
         let rest = want.links();
         if rest.is_empty() {
@@ -185,7 +187,7 @@ impl Gossip {
         }
         for link in self.links.values_mut() {
             if link.bit == bit {
-                link.wants = link.wants.saturating_sub(1);
+                link.wants = link.wants.saturating_sub(claimed);
             } else if rest.has(link.bit) {
                 link.asks.push_back(origin);
             }
@@ -208,7 +210,10 @@ impl Gossip {
         let Some(bit) = self.links.get(&peer).map(|link| link.bit) else { return };
         let pulled: Vec<PeerId> =
             self.pulls.iter().filter(|(_, pull)| pull.from == peer).map(|(origin, _)| *origin).collect();
-        pulled.into_iter().for_each(|origin| self.end_pull(origin, peer));
+        for origin in pulled {
+            self.end_pull(origin, peer);
+            self.give_up(origin, peer);
+        }
         let wanted: Vec<PeerId> =
             self.wants.iter().filter(|(_, want)| want.links().has(bit)).map(|(origin, _)| *origin).collect();
         wanted.into_iter().for_each(|origin| self.give_up(origin, peer));

@@ -24,12 +24,13 @@ struct Change {
     noted: u64,
     from: Mark,
     to: Mark,
+    patient: bool,
     bytes: Arc<[u8]>,
 }
 
 impl Recent {
     /// Keeps a change that led from one state of an origin to another. A long one is hardly shorter than the state.
-    pub(crate) fn note(&mut self, origin: u32, from: Mark, to: Mark, bytes: &Arc<[u8]>) {
+    pub(crate) fn note(&mut self, origin: u32, from: Mark, to: Mark, patient: bool, bytes: &Arc<[u8]>) {
         if bytes.len() > LONGEST_RECENT {
             return;
         }
@@ -37,7 +38,7 @@ impl Recent {
         self.noted += 1;
         self.bytes += bytes.len();
         self.order.push_back((self.noted, origin));
-        let change = Change { noted: self.noted, from, to, bytes };
+        let change = Change { noted: self.noted, from, to, patient, bytes };
         if let Some(replaced) = self.changes.insert(origin, change) {
             self.bytes -= replaced.bytes.len();
         }
@@ -49,10 +50,10 @@ impl Recent {
         }
     }
 
-    /// The change that leads from a state to the one that is held.
-    pub(crate) fn find(&self, origin: u32, from: Mark, held: Mark) -> Option<Arc<[u8]>> {
+    /// The change that leads from a state to the one that is held, and whether nobody waits for it.
+    pub(crate) fn find(&self, origin: u32, from: Mark, held: Mark) -> Option<(bool, Arc<[u8]>)> {
         let fits = |change: &&Change| change.from == from && change.to == held;
-        self.changes.get(&origin).filter(fits).map(|change| Arc::clone(&change.bytes))
+        self.changes.get(&origin).filter(fits).map(|change| (change.patient, Arc::clone(&change.bytes)))
     }
 }
 
@@ -69,9 +70,9 @@ mod tests {
     #[test]
     fn the_latest_change_of_an_origin_is_found_by_what_it_builds_on() {
         let mut recent = Recent::default();
-        recent.note(3, mark(1), mark(2), &Arc::from([1]));
-        recent.note(3, mark(2), mark(3), &Arc::from([2]));
-        assert_eq!(recent.find(3, mark(2), mark(3)).as_deref(), Some(&[2][..]));
+        recent.note(3, mark(1), mark(2), true, &Arc::from([1]));
+        recent.note(3, mark(2), mark(3), true, &Arc::from([2]));
+        assert_eq!(recent.find(3, mark(2), mark(3)), Some((true, Arc::from([2]))));
         assert_eq!(recent.find(3, mark(1), mark(3)), None, "it leads from another state");
         assert_eq!(recent.find(3, mark(2), mark(4)), None, "it does not lead to what is held");
         let other = Mark { root: [1; 16], ..mark(2) };
@@ -83,14 +84,14 @@ mod tests {
         let mut recent = Recent::default();
         let fit = (MOST_RECENT / LONGEST_RECENT) as u32;
         for origin in 0..2 * fit {
-            recent.note(origin, mark(1), mark(2), &vec![0; LONGEST_RECENT].into());
+            recent.note(origin, mark(1), mark(2), false, &vec![0; LONGEST_RECENT].into());
         }
         assert!(recent.bytes <= MOST_RECENT && recent.find(2 * fit - 1, mark(1), mark(2)).is_some());
         assert_eq!((recent.changes.len() as u32, recent.find(fit - 1, mark(1), mark(2))), (fit, None));
-        recent.note(3, mark(1), mark(2), &vec![0; LONGEST_RECENT + 1].into());
+        recent.note(3, mark(1), mark(2), false, &vec![0; LONGEST_RECENT + 1].into());
         assert_eq!(recent.find(3, mark(1), mark(2)), None, "it is too long");
         for number in 1..1000 {
-            recent.note(7, mark(number), mark(number + 1), &Arc::from([0; 9]));
+            recent.note(7, mark(number), mark(number + 1), false, &Arc::from([0; 9]));
         }
         assert!(recent.order.len() < 2 * fit as usize + 16 && recent.find(7, mark(999), mark(1000)).is_some());
     }

@@ -182,7 +182,7 @@ impl Gossip {
         }
         let manifest = self.own_replica().manifest;
         let patient = !std::mem::take(&mut self.urgent);
-        let delta = Delta { manifest, from, upserts, removals, patient };
+        let delta = Delta { manifest, from, upserts, removals };
         self.note_change(SELF, Some(before), patient, frame::encode(&delta).into());
     }
 }

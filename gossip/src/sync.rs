@@ -23,14 +23,20 @@ impl Gossip {
     pub(crate) fn on_changes(&mut self, now: Instant, from: PeerId, changes: Vec<ByteBuf>) -> Result<(), Misbehaved> {
         let mut outcome = Ok(());
         for bytes in changes {
-            outcome = outcome.and(self.on_delta(now, from, &bytes));
+            outcome = outcome.and(self.on_delta(now, from, &bytes, false));
         }
         outcome
     }
 
     /// Applies a change and passes it on, or asks for the whole state where it does not fit. Most changes come over
     /// several links, and all but the first copy are done with once their manifest was read.
-    pub(crate) fn on_delta(&mut self, now: Instant, from: PeerId, bytes: &[u8]) -> Result<(), Misbehaved> {
+    pub(crate) fn on_delta(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        bytes: &[u8],
+        patient: bool,
+    ) -> Result<(), Misbehaved> {
         let manifest: Manifest = frame::decode_first(bytes)?;
         let (origin, stamp) = (manifest.origin.peer_id(), manifest.stamp);
         if origin == self.id {
@@ -49,7 +55,7 @@ impl Gossip {
             self.want(from, &summary);
             return Ok(());
         };
-        let (before, patient) = (self.members.of(origin).map(|held| held.mark()), delta.patient);
+        let before = self.members.of(origin).map(|held| held.mark());
         match self.pool.after(&base, delta) {
             Ok(replica) => {
                 self.counters.deltas += 1;

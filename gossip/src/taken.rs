@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use meshwork_wire::{PeerId, frame};
-use serde_bytes::ByteBuf;
 
 use crate::block::Unfit;
 use crate::event::Misbehaved;
-use crate::frames::{Manifest, Part};
+use crate::frames::{Answer, Manifest, Part};
 use crate::gossip::Gossip;
 use crate::limits::{MAX_BATCH, MAX_PARTS};
 use crate::link::{Link, Mask, Partial};
@@ -45,10 +44,10 @@ impl Gossip {
     }
 
     /// Takes changes that were asked for, each by itself. The first that is refused is reported.
-    pub(crate) fn on_asked(&mut self, now: Instant, from: PeerId, changes: Vec<ByteBuf>) -> Result<(), Misbehaved> {
+    pub(crate) fn on_asked(&mut self, now: Instant, from: PeerId, answers: Vec<Answer>) -> Result<(), Misbehaved> {
         let (mut outcome, mut latest) = (Ok(()), 0);
-        for bytes in changes {
-            outcome = outcome.and(self.on_asked_change(now, from, &bytes, &mut latest));
+        for answer in answers {
+            outcome = outcome.and(self.on_asked_change(now, from, &answer, &mut latest));
         }
         self.drop_skipped(from, latest);
         outcome
@@ -59,10 +58,10 @@ impl Gossip {
         &mut self,
         now: Instant,
         from: PeerId,
-        bytes: &[u8],
+        answer: &Answer,
         latest: &mut u64,
     ) -> Result<(), Misbehaved> {
-        let manifest: Manifest = frame::decode_first(bytes)?;
+        let manifest: Manifest = frame::decode_first(&answer.change)?;
         let origin = manifest.origin.peer_id();
         let Some(order) = self.pulls.get(&origin).filter(|pull| pull.from == from).map(|pull| pull.order) else {
             self.counters.unexpected += 1;
@@ -71,7 +70,7 @@ impl Gossip {
         if let Some(link) = self.links.get_mut(&from) {
             link.progress = now;
         }
-        let taken = self.on_delta(now, from, bytes);
+        let taken = self.on_delta(now, from, &answer.change, answer.patient);
         self.end_pull(origin, from);
         self.give_up(origin, from);
         *latest = order.max(*latest);

@@ -39,7 +39,7 @@ impl Gossip {
     pub(crate) fn note_change(&mut self, number: u32, before: Option<Mark>, patient: bool, bytes: Arc<[u8]>) {
         let held = self.members.get(number).and_then(|known| known.replica.as_ref()).map(|replica| replica.mark());
         if let Some((from, to)) = before.zip(held) {
-            self.recent.note(number, from, to, &bytes);
+            self.recent.note(number, from, to, patient, &bytes);
         }
         if patient && self.patience() > Duration::ZERO {
             self.fresh.remove(&number);
