@@ -23,7 +23,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(15);
 
 /// The same for a node without any link: it has nothing else to do, and those that a crowd turned away at the start are
 /// what the others wait for.
-const LONGEST_BACKOFF_ALONE: Duration = Duration::from_secs(2);
+const LONGEST_BACKOFF_ALONE: Duration = Duration::from_secs(1);
 
 /// A link that lasted less than this counts as a failed attempt: whoever admits us only to hang up again, such as a
 /// second node of the same identity, is not dialled in a tight loop.

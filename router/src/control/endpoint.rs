@@ -29,7 +29,7 @@ const REFUSE_ABOVE: usize = 64;
 
 /// Time for the handshake with whoever is dialled: a far and lossy path repeats a packet or two within it, and an
 /// address where somebody only pretends to answer keeps the member's other ones waiting no longer than a dead one.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The QUIC endpoint on the shared socket.
 pub struct ControlEndpoint {
