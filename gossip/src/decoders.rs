@@ -1,11 +1,11 @@
 //! What tests need that feed this crate with foreign bytes; nothing else does.
 
 use meshwork_identity::Identity;
-use meshwork_wire::frame;
+use meshwork_wire::{PeerId, frame};
 use serde_bytes::ByteBuf;
 
 use crate::block::{Block, Changes};
-use crate::frames::{Delta, Frame, Manifest, Part, Stamp};
+use crate::frames::{Answer, Base, Delta, Frame, Manifest, Mark, Part, Stamp, Summary};
 use crate::hash::Hash;
 use crate::limits::MAX_FRAME;
 
@@ -24,6 +24,20 @@ pub fn block(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
 pub fn again(bytes: &[u8]) -> Option<Vec<u8>> {
     let decoded: Frame = frame::decode(bytes, MAX_FRAME).ok()?;
     Some(frame::encode(&decoded))
+}
+
+/// Frames that ask for the changes in a frame, and that answer with them, where it holds any.
+#[must_use]
+pub fn asked(bytes: &[u8]) -> Option<[Vec<u8>; 3]> {
+    let Frame::Changes(changes) = frame::decode(bytes, MAX_FRAME).ok()? else { return None };
+    let deltas: Vec<Delta> = changes.iter().filter_map(|change| frame::decode(change, MAX_FRAME).ok()).collect();
+    let named = |delta: &Delta| (delta.manifest.origin.peer_id(), delta.manifest.stamp.mark());
+    let summary = |(origin, mark): (PeerId, Mark)| Summary { origin, mark, size: 9 };
+    let told = Frame::Announce(deltas.iter().map(|delta| summary(named(delta))).collect());
+    let base = |(origin, mark): (PeerId, Mark)| Base { origin, mark };
+    let since = Frame::Since(deltas.iter().map(|delta| base(named(delta))).collect());
+    let answers = Frame::Asked(changes.into_iter().map(|change| Answer { patient: true, change }).collect());
+    Some([told, since, answers].map(|frame| frame::encode(&frame)))
 }
 
 /// The same frame with the states and changes in it signed by one of `identities` each, as hostile members would: their

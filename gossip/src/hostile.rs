@@ -414,16 +414,16 @@ fn what_was_claimed_while_another_was_asked_is_asked_for_when_that_one_fails() {
     let (mut gossip, liar) = node(now);
     let honest = identity(6).public_key();
     gossip.link_up(now, honest.peer_id(), honest);
-    let first = delta(3, 0, &[entry(1, b"v")]);
-    receive(&mut gossip, now, honest.peer_id(), &changes(&first)).expect("a change");
-    let summary = |sequence: u64| {
-        let mark = Mark { sequence, ..first.manifest.stamp.mark() };
-        Frame::Announce(vec![Summary { origin: identity(3).peer_id(), mark, size: 9 }])
-    };
+    let (origin, all) = (identity(3), [entry(1, b"v"), entry(2, b"v")]);
+    receive(&mut gossip, now, honest.peer_id(), &changes(&delta(3, 0, &all[..1]))).expect("a change");
+    let manifest = Manifest::sign(&origin, stamp(2, &all));
+    let second = Delta { manifest, from: 1, upserts: all[1..].to_vec(), removals: vec![] };
+    let summary = |mark| Frame::Announce(vec![Summary { origin: origin.peer_id(), mark, size: 9 }]);
     // The liar is asked, and the honest one makes good for it before it says that there is more.
-    receive(&mut gossip, now, liar, &summary(2)).expect("a claim");
-    receive(&mut gossip, now, honest.peer_id(), &changes(&delta(3, 1, &[entry(2, b"v"), entry(1, b"v")]))).expect("it");
-    receive(&mut gossip, now, honest.peer_id(), &summary(9)).expect("a claim");
+    receive(&mut gossip, now, liar, &summary(manifest.stamp.mark())).expect("a claim");
+    receive(&mut gossip, now, honest.peer_id(), &changes(&second)).expect("a change");
+    assert_eq!((gossip.counters().deltas, gossip.wants.len(), gossip.pulls.len()), (2, 0, 1));
+    receive(&mut gossip, now, honest.peer_id(), &summary(stamp(9, &all).mark())).expect("a claim");
     drain(&mut gossip);
     let mut asked = Vec::new();
     for step in 1..=50 {

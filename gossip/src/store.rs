@@ -139,14 +139,12 @@ impl Gossip {
     /// Somebody lost links. Where one of them leads to whom an untold change of a link of ours does, that change is told at
     /// once: it may be the last way to that member that there is, or the last claim of one that is gone.
     pub(crate) fn hurry(&mut self, now: Instant, before: &Block, after: &Block) {
-        if self.sign_at.is_none_or(|at| at <= now) {
-            return;
-        }
+        let Some(at) = self.sign_at.filter(|at| *at > now) else { return };
         let untold: Vec<PeerId> = self.unsigned.iter().filter_map(linked_peer).collect();
         let taken_back = |peer: &PeerId| claims_link(before, *peer) && !claims_link(after, *peer);
         if untold.iter().any(taken_back) {
             let due = self.signed.map_or(now, |signed| now.max(signed + SIGN_PAUSE));
-            self.sign_at = Some(due);
+            self.sign_at = Some(due.min(at));
             self.urgent = true;
             self.arm(due);
         }

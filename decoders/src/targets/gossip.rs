@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use meshwork_gossip::decoders::{again, block, signed};
+use meshwork_gossip::decoders::{again, asked, block, signed};
 use meshwork_gossip::limits::{MAX_FRAME, MAX_INBOX, MAX_ORIGIN, MAX_QUEUE, SIGN_PAUSE};
 use meshwork_gossip::{Event, Gossip};
 use meshwork_identity::Identity;
@@ -213,13 +213,26 @@ fn recovery() -> Vec<u8> {
     steps
 }
 
-/// The first of each kind, as the second byte of a frame tells it.
+/// The first of each kind, as the second byte of a frame tells it. Neighbours that are not busy push changes and ask for
+/// none.
 fn kinds() -> BTreeMap<u8, Vec<u8>> {
     let mut kinds = BTreeMap::new();
     for (_, frame) in conversation() {
-        kinds.entry(frame[1]).or_insert(frame);
+        let questions = asked(&frame).into_iter().flatten();
+        for frame in questions.chain([frame]) {
+            kinds.entry(frame[1]).or_insert(frame);
+        }
     }
     kinds
+}
+
+/// Changes that are announced, asked for and answered, as a busy neighbour does it.
+fn inquiry() -> Vec<u8> {
+    let said = conversation();
+    let heard = said.iter().filter(|(speaker, _)| *speaker == 1).map(|(_, frame)| frame);
+    let steps = heard.flat_map(|frame| asked(frame).map_or_else(|| vec![frame.clone()], Vec::from));
+    // As many as an input has room for.
+    steps.take(30).flat_map(|frame| of_kind(0, &part(&frame))).collect()
 }
 
 pub(super) fn seeds() -> Vec<Vec<u8>> {
@@ -233,7 +246,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
     let begun = whole.iter().take(20).flatten().copied().collect();
     let slowly = whole.iter().skip(8).take(8).flat_map(|step| [step.as_slice(), &[4, 20]].concat()).collect();
     alone
-        .chain([timed, begun, slowly, recovery(), vec![5, 0, 6, 1, 4, 200, 7, 3, 0, 1, 9]])
+        .chain([timed, begun, slowly, recovery(), inquiry(), vec![5, 0, 6, 1, 4, 200, 7, 3, 0, 1, 9]])
         .filter(|seed| seed.len() < 8000)
         .collect()
 }
@@ -265,10 +278,12 @@ mod tests {
 
     #[test]
     fn seeds_lead_into_the_state_machine() {
+        let answered = played(&inquiry()).gossip.counters();
         let played: Vec<Node> = seeds().iter().map(|seed| played(seed)).collect();
         let some = |what: &dyn Fn(&Gossip) -> bool| played.iter().any(|node| what(&node.gossip));
         assert!(some(&|gossip| gossip.counters().deltas > 0), "a change is taken");
         assert!(some(&|gossip| gossip.counters().snapshots > 0), "a state is taken");
+        assert!(answered.deltas > 0 && inquiry().len() < 8000, "a change that was asked for is taken: {answered:?}");
         assert!(some(&|gossip| gossip.former::<Ring>().count() > 0), "the later state of this node is taken up");
         assert!(some(&|gossip| gossip.members().count() > 2), "a member is learned of");
     }
