@@ -6,6 +6,8 @@
 
 mod measure;
 
+use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const REST: Duration = Duration::from_secs(20);
 /// Longest wait for that.
 const SETTLING: Duration = Duration::from_secs(300);
+/// Hosts that are asked at the same time whether they see all others, and how long each is left alone in between.
+const ASKED_TOGETHER: usize = 8;
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// What is called idle.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -138,27 +143,34 @@ fn restarting(lab: &Lab) -> Result<bool> {
     Ok(whole && bounded)
 }
 
-/// Each host is asked until it sees all others, one after the other, so that asking costs little.
+/// Each host is asked until it sees all others: a few at a time, because an answer takes its time on a machine that is busy
+/// with a hundred daemons, and seldom, because it costs them.
 fn wait_until_whole(lab: &Lab) -> Result<()> {
-    let others = lab.hosts().len() - 1;
-    for host in lab.hosts() {
-        eventually(PATIENCE, &format!("{} in a mesh of {}", host.number(), others + 1), || {
-            host.check_daemon()?;
-            let Ok(status) = host.get::<Status>("/v1/status") else { return later("no answer") };
-            let alive = status.peers.get(&PeerState::Alive).copied().unwrap_or_default();
-            match (status.ready, alive > others) {
-                (true, true) => Ok(Look::Done(())),
-                (false, _) => later(&status.reasons.join("; ")),
-                (true, false) => later(&format!("it sees {} others", alive.saturating_sub(1))),
-            }
-        })
-        .map_err(|error| with_log(error, host))?;
-    }
-    Ok(())
+    let (hosts, others) = (Mutex::new(lab.hosts().iter()), lab.hosts().len() - 1);
+    let next = || hosts.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let ask_on = || std::iter::from_fn(next).try_for_each(|host| wait_until_it_sees(host, others));
+    thread::scope(|scope| {
+        let asking: Vec<_> = (0..ASKED_TOGETHER).map(|_| scope.spawn(ask_on)).collect();
+        asking.into_iter().try_for_each(|asked| asked.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })
+}
+
+fn wait_until_it_sees(host: &Host, others: usize) -> Result<()> {
+    eventually(PATIENCE, &format!("{} in a mesh of {}", host.number(), others + 1), || {
+        host.check_daemon()?;
+        let Ok(status) = host.get::<Status>("/v1/status") else { return later("no answer") };
+        let alive = status.peers.get(&PeerState::Alive).copied().unwrap_or_default();
+        match (status.ready, alive > others) {
+            (true, true) => Ok(Look::Done(())),
+            (false, _) => later(&status.reasons.join("; ")),
+            (true, false) => later(&format!("it sees {} others", alive.saturating_sub(1))),
+        }
+    })
+    .map_err(|error| with_log(error, host))
 }
 
 fn later(missing: &str) -> Result<Look<()>> {
-    thread::sleep(Duration::from_millis(100));
+    thread::sleep(ASK_AGAIN);
     Ok(Look::Missing(missing.to_owned()))
 }
 
