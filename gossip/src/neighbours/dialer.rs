@@ -303,8 +303,11 @@ impl<T: Clone + Ord> Dialer<T> {
     /// Targets that are due, marked as being dialled; of a member's endpoints one at a time. `linked` says which peers
     /// have a link already.
     pub fn due(&mut self, now: Instant, linked: impl Fn(PeerId) -> bool) -> Vec<Due<T>> {
-        let mut busy = self.members_being_dialled();
         let mut due = Vec::new();
+        if !self.targets.values().any(|schedule| schedule.waits_until().is_some_and(|at| at <= now)) {
+            return due;
+        }
+        let mut busy = self.members_being_dialled();
         for key in self.waiting_until(now) {
             let Some(schedule) = self.targets.get_mut(&key) else { continue };
             match key.member() {
@@ -321,9 +324,9 @@ impl<T: Clone + Ord> Dialer<T> {
 
     /// What may be dialled, the longest due first, so that a crowd passes over nobody.
     fn waiting_until(&self, now: Instant) -> Vec<TargetKey<T>> {
-        let waiting = self.targets.iter().filter_map(|(key, schedule)| match schedule.state {
-            TargetState::Waiting(at) | TargetState::Elsewhere(at) if at <= now => Some((at, key)),
-            _ => None,
+        let waiting = self.targets.iter().filter_map(|(key, schedule)| {
+            let at = schedule.waits_until().filter(|at| *at <= now)?;
+            Some((at, key))
         });
         let sorted: BTreeSet<_> = waiting.collect();
         sorted.into_iter().map(|(_, key)| key.clone()).collect()
@@ -370,6 +373,13 @@ impl Schedule {
             sent_away: 0,
             leads_to: None,
             referred: false,
+        }
+    }
+
+    const fn waits_until(&self) -> Option<Instant> {
+        match self.state {
+            TargetState::Waiting(at) | TargetState::Elsewhere(at) => Some(at),
+            _ => None,
         }
     }
 

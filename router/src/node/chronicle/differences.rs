@@ -14,7 +14,7 @@ use crate::kernel::driver::KernelNews;
 use crate::node::Node;
 
 /// How long a look rests at least, as a multiple of what it took: in a mesh of thousands it would cost more than all else.
-const LOOK_REST: u32 = 3999;
+const LOOK_REST: u32 = 9_999;
 
 /// Reasons that one event lists; `status` has them all.
 const MOST_REASONS: usize = 8;
