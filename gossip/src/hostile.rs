@@ -421,6 +421,7 @@ fn what_was_claimed_while_another_was_asked_is_asked_for_when_that_one_fails() {
     let summary = |mark| Frame::Announce(vec![Summary { origin: origin.peer_id(), mark, size: 9 }]);
     // The liar is asked, and the honest one makes good for it before it says that there is more.
     receive(&mut gossip, now, liar, &summary(manifest.stamp.mark())).expect("a claim");
+    drain(&mut gossip);
     receive(&mut gossip, now, honest.peer_id(), &changes(&second)).expect("a change");
     assert_eq!((gossip.counters().deltas, gossip.wants.len(), gossip.pulls.len()), (2, 0, 1));
     receive(&mut gossip, now, honest.peer_id(), &summary(stamp(9, &all).mark())).expect("a claim");
