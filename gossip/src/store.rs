@@ -140,7 +140,7 @@ impl Gossip {
     /// once: it may be the last way to that member that there is, or the last claim of one that is gone.
     pub(crate) fn hurry(&mut self, now: Instant, before: &Block, after: &Block) {
         let Some(at) = self.sign_at.filter(|at| *at > now) else { return };
-        let untold: Vec<PeerId> = self.unsigned.iter().filter_map(|name| linked_peer(name)).collect();
+        let untold: Vec<PeerId> = self.unsigned.iter().filter_map(linked_peer).collect();
         let taken_back = |peer: &PeerId| claims_link(before, *peer) && !claims_link(after, *peer);
         if untold.iter().any(taken_back) {
             let due = self.signed.map_or(now, |signed| now.max(signed + SIGN_PAUSE));
