@@ -56,8 +56,9 @@ pub struct Gossip {
     queued: usize,
     /// Room in which frames are written.
     draft_frame: Vec<u8>,
-    /// Changes that were just applied, by the number of their origin: what is pushed where it can be.
-    pub(crate) fresh: BTreeMap<u32, Arc<[u8]>>,
+    /// Changes that were just applied, by the number of their origin, each building on the one before: what is pushed
+    /// where it can be. None where there were too many, or the neighbours lack what they build on.
+    pub(crate) fresh: BTreeMap<u32, Vec<Arc<[u8]>>>,
     /// The same of changes that may take their time.
     pub(crate) patient: BTreeSet<u32>,
     pub(crate) recent: Recent,

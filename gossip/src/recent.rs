@@ -42,7 +42,11 @@ impl Recent {
         if let Some(replaced) = self.changes.insert(origin, change) {
             self.bytes -= replaced.bytes.len();
         }
-        while self.bytes > MOST_RECENT || self.order.len() > 2 * self.changes.len() + 8 {
+        if self.order.len() > 2 * self.changes.len() + 8 {
+            let changes = &self.changes;
+            self.order.retain(|(noted, origin)| changes.get(origin).is_some_and(|change| change.noted == *noted));
+        }
+        while self.bytes > MOST_RECENT {
             let Some((noted, origin)) = self.order.pop_front() else { break };
             if self.changes.get(&origin).is_some_and(|change| change.noted == noted) {
                 self.bytes -= self.changes.remove(&origin).map_or(0, |change| change.bytes.len());

@@ -17,6 +17,9 @@ use crate::link::{Link, Mask};
 use crate::membership::SELF;
 use crate::replica::peers_in;
 
+/// Changes of one member that are pushed together; beyond it its state is announced.
+const LONGEST_CHAIN: usize = 8;
+
 /// Summaries in one frame: about 40 bytes each.
 const ANNOUNCE_MOST: usize = 512;
 
@@ -41,12 +44,28 @@ impl Gossip {
         if let Some((from, to)) = before.zip(held) {
             self.recent.note(number, from, to, patient, &bytes);
         }
-        if patient && self.patience() > Duration::ZERO {
-            self.fresh.remove(&number);
+        let untold = self.fresh.contains_key(&number);
+        if patient && !untold && self.patience() > Duration::ZERO {
             self.patient.insert(number);
-        } else {
-            self.patient.remove(&number);
-            self.fresh.insert(number, bytes);
+            return;
+        }
+        // What the change builds on was not pushed where it waits to be announced.
+        let pushable = !self.patient.remove(&number);
+        let chain = self.fresh.entry(number).or_default();
+        match pushable && (untold || chain.is_empty()) && chain.len() < LONGEST_CHAIN {
+            true => chain.push(bytes),
+            false => chain.clear(),
+        }
+        self.tell_promptly(number);
+    }
+
+    /// Has links told at once that were to be told of an earlier state of the same member in a while.
+    fn tell_promptly(&mut self, number: u32) {
+        let Some(known) = self.members.get(number) else { return };
+        for link in self.links.values_mut().filter(|link| known.pending.has(link.bit)) {
+            if !link.tell.contains(&number) {
+                link.tell.push(number);
+            }
         }
     }
 
@@ -91,12 +110,13 @@ impl Gossip {
                 continue;
             }
             let Some(known) = self.members.get_mut(number) else { continue };
-            match self.fresh.get(&number).filter(|_| pushed < MAX_BATCH && link.load.is_light(now)) {
-                Some(delta) => {
+            let fresh = self.fresh.get(&number).filter(|chain| !chain.is_empty());
+            match fresh.filter(|_| pushed < MAX_BATCH && link.load.is_light(now)) {
+                Some(chain) => {
                     known.pending = known.pending.without(link.bit);
                     known.informed = known.informed.with(link.bit);
-                    pushed += delta.len();
-                    changes.push(Arc::clone(delta));
+                    pushed += chain.iter().map(|delta| delta.len()).sum::<usize>();
+                    changes.extend(chain.iter().cloned());
                 }
                 None => {
                     link.announce.push(number);

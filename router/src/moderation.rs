@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 /// Rest for each piece of work, as a multiple of what it took: a hundredth of a core is what it may use for long.
 const REST: u32 = 99;
 
-/// Rest that is in hand after a quiet time: a tenth of a second of work. A hundred daemons that start together on one machine
-/// would otherwise spend most of their start on it.
-const IN_HAND: Duration = Duration::from_secs(10);
+/// Rest that is in hand after a quiet time: a third of a second of work.
+const IN_HAND: Duration = Duration::from_secs(30);
 
 /// Nothing rests longer.
 const LONGEST: Duration = Duration::from_secs(1);
@@ -64,8 +63,8 @@ mod tests {
             moderation.worked(now - PIECE, now);
             pieces += 1;
         }
-        assert!((9..12).contains(&at_once), "{at_once}");
-        assert!((66..74).contains(&pieces), "{pieces} of 10 ms in a minute");
+        assert!((28..36).contains(&at_once), "{at_once}");
+        assert!((85..95).contains(&pieces), "{pieces} of 10 ms in a minute");
     }
 
     #[test]

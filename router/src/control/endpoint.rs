@@ -226,13 +226,9 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
 
 async fn admit(incoming: Incoming, shared: Arc<Shared>) {
     let address = link::canonical(incoming.remote_address());
-    let proof = async {
-        // A stranger who spins the handshake out would otherwise hold a slot for as long as it likes. It does not count
-        // against the proof: where a whole mesh starts on one machine, neither end is quick.
-        let connection = timeout(ADMISSION_TIMEOUT, incoming).await.map_err(|_| LinkError::Slow)??;
-        link::prove_dialler(connection, &shared.local).await
-    };
-    let proof = proof.await;
+    let proof = async { link::prove_dialler(incoming.await?, &shared.local).await };
+    // The handshake counts as well: a stranger who spins it out would otherwise hold a slot for as long as it likes.
+    let proof = timeout(ADMISSION_TIMEOUT, proof).await.unwrap_or(Err(LinkError::Slow));
     shared.in_admission.fetch_sub(1, Ordering::Relaxed);
     let admission = match proof {
         Ok(proven) => link::welcome(proven, &shared.local, &shared.events).await,

@@ -64,6 +64,10 @@ pub(super) fn reconcile(
         let inherited = |gateway| wanted.is_some_and(|clear| clear.inherits(gateway));
         nexthop.gateway.is_some_and(inherited) && nexthop.output.is_some_and(|output| devices.contains(output))
     };
+    // The kernel drops what leads over a device that goes down or is made anew.
+    if !mended.is_empty() {
+        *known = None;
+    }
     // Where something goes wrong half-way, nothing is known.
     let present = known.take().map_or_else(|| present(netlink), Ok)?;
     let refused = routing(netlink, &desired, &present, kept, &mut mended)?;

@@ -39,7 +39,7 @@ const TOGETHER: usize = 64;
 /// How often settling begins again where a link goes meanwhile. Every attempt lists links anew.
 const ATTEMPTS: usize = 3;
 
-/// How often the firewall's counters are read.
+/// How often the firewall's counters are read at most: with each look.
 const COUNTERS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// News that wait for the actor, which takes them twice a second; the latest are left out when it does not.
@@ -323,11 +323,14 @@ impl Worker {
         }
     }
 
-    fn remember(&self, outcome: Result<&Settled, &meshwork_sys::Error>) {
+    fn remember(&mut self, outcome: Result<&Settled, &meshwork_sys::Error>) {
         let error = match outcome {
             Ok(settled) => settled.refused.first().map(|route| route.error.to_string()),
             Err(error) => Some(error.to_string()),
         };
+        if error.is_some() {
+            self.look_rest = self.look_rest.min(RECONCILE_INTERVAL);
+        }
         let mut health = self.health();
         if let Some(error) = &error
             && health.error.as_ref() != Some(error)

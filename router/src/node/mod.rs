@@ -61,8 +61,9 @@ const QUESTIONS: usize = 256;
 /// Longest sleep without a timer: how late a tunnel that has ended is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
-/// What happened on links and is taken in before its consequences are drawn: all of a burst costs what one costs.
-const EVENTS_TOGETHER: usize = 64;
+/// For so long what happens on links is taken in before its consequences are drawn: all of a burst costs what one costs,
+/// and whoever sends what is dear to check keeps nobody waiting.
+const LONGEST_TOGETHER: Duration = Duration::from_millis(5);
 
 /// How long to leave an allocator alone whose queue is full.
 const ALLOCATOR_PAUSE: Duration = Duration::from_millis(100);
@@ -220,7 +221,8 @@ pub async fn run(
         tokio::select! {
             Some(event) = link_events.recv() => {
                 node.link_event(Instant::now(), event);
-                for event in std::iter::from_fn(|| link_events.try_recv().ok()).take(EVENTS_TOGETHER) {
+                let until = Instant::now() + LONGEST_TOGETHER;
+                while Instant::now() < until && let Ok(event) = link_events.try_recv() {
                     node.link_event(Instant::now(), event);
                 }
             }

@@ -1,5 +1,7 @@
 //! Members as people name them: by nickname, by id, or by the beginning of it that tables show.
 
+use std::collections::BTreeSet;
+
 use meshwork_wire::PeerId;
 
 use super::Node;
@@ -45,7 +47,8 @@ fn resolve<'a>(name: &str, members: impl Iterator<Item = (PeerId, &'a str)>) -> 
         by_nickname.extend((nickname == name).then_some(id));
         by_id.extend((name.len() >= SHORTEST && text.starts_with(name)).then_some(id));
     }
-    let found = if by_nickname.is_empty() { by_id } else { by_nickname };
+    // Members choose their nicknames: one that looks like another's id is no reason to take it for that one.
+    let found = by_nickname.into_iter().chain(by_id).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
     match found.as_slice() {
         [] => Err(NameError::Unknown(name.to_owned())),
         [id] => Ok(*id),
@@ -66,7 +69,7 @@ mod tests {
         assert_eq!(named("a"), Ok(ids[0]));
         assert_eq!(named(&ids[0].to_string()), Ok(ids[0]), "a whole id is one, whatever else begins so");
         assert_eq!(named("23232323"), Ok(ids[2]));
-        assert_eq!(named("22222222"), Ok(twin), "a nickname comes before what an id begins with");
+        assert!(matches!(named("22222222"), Err(NameError::Ambiguous { .. })), "a nickname may look like an id");
         assert!(matches!(named("b"), Err(NameError::Ambiguous { among, .. }) if among == ids[1..]));
         assert!(matches!(named("11111111"), Err(NameError::Ambiguous { .. })));
         for unknown in ["c", "2323", ""] {
