@@ -36,6 +36,8 @@ mod membership;
 mod message;
 pub mod neighbours;
 mod own;
+#[cfg(test)]
+mod patience;
 mod pull;
 mod pulse;
 mod reach;
