@@ -52,7 +52,9 @@ impl Gossip {
         // What the change builds on was not pushed where it waits to be announced.
         let pushable = !self.patient.remove(&number);
         let chain = self.fresh.entry(number).or_default();
-        match pushable && (untold || chain.is_empty()) && chain.len() < LONGEST_CHAIN {
+        // One that was broken off stays so until links were told.
+        let whole = !(untold && chain.is_empty());
+        match pushable && whole && chain.len() < LONGEST_CHAIN {
             true => chain.push(bytes),
             false => chain.clear(),
         }
