@@ -27,6 +27,7 @@ mod event;
 mod frames;
 mod gossip;
 mod hash;
+mod hearing;
 #[cfg(test)]
 mod hostile;
 pub mod limits;
@@ -53,4 +54,5 @@ mod walk;
 
 pub use event::{Counters, Event, Full, Member, MemberState, Misbehaved, Transmit};
 pub use gossip::Gossip;
+pub use hearing::Hearing;
 pub use replica::Pool;

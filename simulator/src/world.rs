@@ -102,6 +102,8 @@ struct Moment {
 
 enum What {
     Arrival(Box<Packet>),
+    /// The transport of the first acknowledged to the second, on a connection.
+    Acknowledged(usize, usize, u64),
     Timer(usize),
     Start(usize),
     Wake(usize),
@@ -243,6 +245,7 @@ impl World {
         self.now = self.now.max(at);
         match what {
             What::Arrival(packet) => self.arrive(*packet),
+            What::Acknowledged(by, node, connection) => self.acknowledged(by, node, connection),
             What::Timer(node) => self.timer(node),
             What::Start(node) => self.restart(node),
             What::Wake(node) => self.wake(node),
@@ -375,6 +378,7 @@ impl World {
         }
         let gossip = self.nodes[node].gossip.as_ref().and_then(Gossip::poll_timeout);
         if gossip.is_some_and(|due| due <= self.now) {
+            self.hear_links(node);
             self.on(node, |gossip, now| gossip.handle_timeout(now));
         } else if due.is_some_and(|due| due <= self.now) {
             self.drain(node);
