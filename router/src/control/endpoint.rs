@@ -170,6 +170,12 @@ impl Shared {
         }
     }
 
+    /// A stranger who spins the handshake out holds a slot meanwhile: it has less time where slots are short.
+    fn handshake_allowance(&self) -> Duration {
+        let crowded = self.in_admission.load(Ordering::Relaxed) >= RETRY_ABOVE;
+        if crowded { ADMISSION_TIMEOUT } else { HANDSHAKE_TIMEOUT }
+    }
+
     fn callers(&self) -> MutexGuard<'_, RefusedCallers> {
         // Each change of it is whole.
         self.callers.lock().unwrap_or_else(PoisonError::into_inner)
@@ -227,9 +233,13 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
 
 async fn admit(incoming: Incoming, shared: Arc<Shared>) {
     let address = link::canonical(incoming.remote_address());
-    let proof = async { link::prove_dialler(incoming.await?, &shared.local).await };
-    // The handshake counts as well: a stranger who spins it out would otherwise hold a slot for as long as it likes.
-    let proof = timeout(ADMISSION_TIMEOUT, proof).await.unwrap_or(Err(LinkError::Slow));
+    let proof = async {
+        let connection =
+            timeout(shared.handshake_allowance(), incoming).await.unwrap_or(Err(ConnectionError::TimedOut))?;
+        let proof = link::prove_dialler(connection, &shared.local);
+        timeout(ADMISSION_TIMEOUT, proof).await.unwrap_or(Err(LinkError::Slow))
+    };
+    let proof = proof.await;
     shared.in_admission.fetch_sub(1, Ordering::Relaxed);
     let admission = match proof {
         Ok(proven) => link::welcome(proven, &shared.local, &shared.events).await,
