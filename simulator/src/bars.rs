@@ -13,6 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How exactly a moment is found.
 const GRAIN: Duration = Duration::from_millis(50);
 
+/// Within it nodes are gone through one after the other, and a link comes about by so much later at most.
+const TURN: Duration = Duration::from_millis(50);
+
 /// Time over which idle traffic is measured.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -85,6 +88,7 @@ impl Course {
         world.conditions.latency = Duration::from_millis(50);
         world.conditions.loss = 100;
         world.make_realistic();
+        world.take_turns(TURN);
         Self { world, figures: Vec::new(), report }
     }
 
