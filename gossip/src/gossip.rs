@@ -162,7 +162,7 @@ impl Gossip {
     /// [`Misbehaved`] when the frame, or a part of it, was refused: log it; the counters have it, the link stays.
     pub fn receive(&mut self, now: Instant, from: PeerId, frame: &[u8]) -> Result<(), Misbehaved> {
         self.observe(now);
-        if !self.hear(now, from) {
+        if !self.hear(now, from, now) {
             self.counters.unexpected += 1;
             return Ok(());
         }

@@ -29,6 +29,7 @@ mod folded;
 mod frames;
 mod gossip;
 mod hash;
+mod hearing;
 #[cfg(test)]
 mod hostile;
 pub mod limits;
@@ -57,4 +58,5 @@ pub use event::{Counters, Event, Full, Member, MemberState, Misbehaved, Transmit
 #[cfg(feature = "adversary")]
 pub use folded::Folded;
 pub use gossip::Gossip;
+pub use hearing::Hearing;
 pub use replica::Pool;

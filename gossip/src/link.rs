@@ -95,12 +95,12 @@ pub(crate) struct Partial {
 }
 
 impl Link {
-    pub(crate) fn new(now: Instant, bit: Mask, next_heartbeat: Instant) -> Self {
+    pub(crate) fn new(now: Instant, bit: Mask, pulse: Pulse) -> Self {
         Self {
             bit,
             greeted: false,
             queue: Queue::default(),
-            pulse: Pulse::new(now, next_heartbeat),
+            pulse,
             rtt: Rtt::default(),
             newcomers: Newcomers { allowance: NEW_MEMBERS_BURST, counted: now },
             load: Load { bytes: 0, counted: now },

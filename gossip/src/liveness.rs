@@ -15,7 +15,7 @@ use crate::limits::{
     SPARE_LINK_PAUSE_PER_MEMBER, SPARE_LINK_PAUSE_WHILE_GROWING,
 };
 use crate::link::{Link, Mask};
-use crate::pulse::Beat;
+use crate::pulse::{Beat, Pulse};
 
 impl Gossip {
     /// An authenticated link to `peer` came up, or was replaced by a new one. The other side has to be told likewise.
@@ -27,7 +27,7 @@ impl Gossip {
         if self.beat <= now {
             self.beat = now + HEARTBEAT;
         }
-        let link = Link::new(now, bit, self.beat);
+        let link = Link::new(now, bit, Pulse::new(now, self.beat, peer < self.id));
         self.arm(link.pulse.timeout());
         self.links.insert(peer, link);
         self.learn(now, peer, key, Incarnation::default());
@@ -126,10 +126,12 @@ impl Gossip {
     }
 
     pub(crate) fn on_heartbeat(&mut self, now: Instant, from: PeerId, heartbeat: Heartbeat) {
-        if heartbeat.probe || self.links.get_mut(&from).is_some_and(|link| link.pulse.answers(now)) {
+        let agrees = heartbeat.digest == self.members.digest();
+        let yields = self.links.get_mut(&from).is_some_and(|link| link.pulse.beaten(now));
+        // Where both agree an acknowledgement is enough; otherwise the other end has to know as well.
+        if heartbeat.probe || yields && !agrees {
             self.send_heartbeat(from, false);
         }
-        let agrees = heartbeat.digest == self.members.digest();
         let settled = now >= self.installed + SETTLED;
         self.stirred |= agrees;
         if self.links.get_mut(&from).is_some_and(|link| link.walk.compare(now, agrees, settled)) {
@@ -137,10 +139,19 @@ impl Gossip {
         }
     }
 
-    /// Something came from `from`. Answers whether there is a link to it.
-    pub(crate) fn hear(&mut self, now: Instant, from: PeerId) -> bool {
+    /// The transport had something authentic from `peer` besides frames, `since` or later: what it sends of itself says
+    /// as well that the peer lives. [`Hearing`](crate::Hearing) finds out about it.
+    pub fn link_heard(&mut self, now: Instant, peer: PeerId, since: Instant) {
+        self.observe(now);
+        if self.hear(now, peer, since) {
+            self.settle(now);
+        }
+    }
+
+    /// Something came from `from`, `at` or later. Answers whether there is a link to it.
+    pub(crate) fn hear(&mut self, now: Instant, from: PeerId, at: Instant) -> bool {
         let Some(link) = self.links.get_mut(&from) else { return false };
-        if link.pulse.heard(now) {
+        if link.pulse.heard(at) {
             self.publish_link(now, from);
             self.greet(now, from);
             self.begin_walk(now, from);

@@ -118,12 +118,17 @@ impl Course {
         self.figures.push(figure);
     }
 
-    /// Runs the course as far as that.
-    pub fn run(&mut self, extent: Extent) -> &[Figure] {
+    /// Runs the calm part of the course.
+    pub fn run(&mut self) -> &[Figure] {
         self.cold_start();
         self.settle();
         self.one_change();
         self.idle();
+        &self.figures
+    }
+
+    /// Runs what is to follow on it.
+    pub fn go_on(&mut self, extent: Extent) -> &[Figure] {
         if extent == Extent::Whole {
             self.partition();
         }

@@ -121,13 +121,19 @@ fn bars(nodes: usize, arguments: &CourseArguments) -> anyhow::Result<bool> {
         (_, true) => Extent::Losses,
         _ => Extent::Whole,
     };
-    let figures = course.run(extent);
+    // What follows takes long, and may be stopped.
+    append(keep.as_deref(), &Point::new(nodes, *given, *seed, course.run().iter().chain([&memory])))?;
+    let figures = course.go_on(extent);
     let met = figures.iter().chain([&memory]).all(Figure::holds);
     println!("simulated in {:.1} s", begun.elapsed().as_secs_f64());
-    if let Some(keep) = keep {
-        Point::new(nodes, *given, *seed, figures.iter().chain([&memory])).append(keep)?;
+    if extent != Extent::Calm {
+        append(keep.as_deref(), &Point::new(nodes, *given, *seed, figures.iter().chain([&memory])))?;
     }
     Ok(met)
+}
+
+fn append(keep: Option<&Path>, point: &Point) -> std::io::Result<()> {
+    keep.map_or(Ok(()), |keep| point.append(keep))
 }
 
 /// What a process has used before is not given back, and room that it has is not asked for.

@@ -2,12 +2,13 @@
 //!
 //! A link is an ordered, reliable stream and unreliable datagrams beside it. The stream is modelled as QUIC over UDP: a
 //! frame is cut into datagrams, each of which costs [`DATAGRAM_OVERHEAD`] bytes more, and one that is lost delays all
-//! behind it by a retransmission.
+//! behind it by a retransmission. An unreliable one is acknowledged by a datagram that is as easily lost; those of the
+//! stream are not modelled.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use meshwork_gossip::Folded;
+use meshwork_gossip::{Folded, Hearing};
 
 use crate::random::Random;
 
@@ -19,6 +20,12 @@ const DATAGRAM_PAYLOAD: u64 = 1200;
 
 /// Length in front of a frame on the stream.
 const FRAME_LENGTH: u64 = 4;
+
+/// Bytes of an acknowledgement besides its headers.
+const ACKNOWLEDGEMENT: usize = 6;
+
+/// How long the transport waits for something to send along with an acknowledgement (RFC 9000, 13.2.1).
+const ACKNOWLEDGEMENT_DELAY: Duration = Duration::from_millis(25);
 
 /// Least time after which a lost datagram is sent again.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
@@ -73,6 +80,9 @@ pub(crate) struct End {
     pub(crate) held: VecDeque<Packet>,
     /// When something last came.
     pub(crate) heard: Instant,
+    /// Acknowledgements that came.
+    pub(crate) acknowledged: u64,
+    pub(crate) hearing: Hearing,
     /// This end dialled.
     pub(crate) dialled: bool,
     /// The dialler's operator named the other side.
@@ -84,7 +94,10 @@ pub(crate) struct End {
 impl End {
     pub(crate) const fn new(connection: u64, now: Instant) -> Self {
         let held = VecDeque::new();
-        Self { connection, last: now, held, heard: now, dialled: false, named: false, alone: false }
+        let hearing = Hearing::new(now, 0);
+        let heard = now;
+        let (dialled, named, alone) = (false, false, false);
+        Self { connection, last: now, held, heard, acknowledged: 0, hearing, dialled, named, alone }
     }
 }
 
@@ -111,6 +124,11 @@ impl Conditions {
         let lost = random.chance(self.loss);
         let arrives = (!lost).then(|| leaves + self.latency + self.late(random));
         Passage { bytes, arrives }
+    }
+
+    /// The answer of the transport itself to what came as a datagram.
+    pub(crate) fn acknowledgement(&self, random: &mut Random, now: Instant) -> Passage {
+        self.datagram(random, now + ACKNOWLEDGEMENT_DELAY, ACKNOWLEDGEMENT)
     }
 
     /// How much longer than the latency something takes.

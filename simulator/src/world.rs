@@ -108,6 +108,8 @@ struct Moment {
 
 enum What {
     Arrival(Box<Packet>),
+    /// The transport of the first acknowledged to the second, on a connection.
+    Acknowledged(usize, usize, u64),
     Timer(usize),
     Start(usize),
     Wake(usize),
@@ -263,6 +265,7 @@ impl World {
     fn befall(&mut self, what: What) {
         match what {
             What::Arrival(packet) => self.arrive(*packet),
+            What::Acknowledged(by, node, connection) => self.acknowledged(by, node, connection),
             What::Timer(node) => self.timer(node),
             What::Start(node) => self.restart(node),
             What::Wake(node) => self.wake(node),
@@ -394,6 +397,7 @@ impl World {
         }
         let gossip = self.nodes[node].gossip.as_ref().and_then(Gossip::poll_timeout);
         if gossip.is_some_and(|due| due <= self.now) {
+            self.hear_links(node);
             self.on(node, |gossip, now| gossip.handle_timeout(now));
         } else if due.is_some_and(|due| due <= self.now) {
             self.drain(node);

@@ -8,6 +8,7 @@
 //! `decider` lets threads share it;
 //! `noise` makes and reads handshake messages; `session` seals and opens; `outbound` and `inbound` carry packets.
 
+mod batch;
 mod coalesce;
 mod config;
 mod decider;

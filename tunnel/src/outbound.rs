@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use meshwork_sys::tun::{VNET_HEADER_LEN, VnetHeader};
-use meshwork_sys::udp::{MAX_SEGMENTS, MAX_SEND_BYTES};
+use meshwork_sys::udp::MAX_SEND_BYTES;
 use meshwork_sys::wake::{Ready, Wake};
 
+use crate::batch::Batch;
 use crate::drops::Drop;
 use crate::header::{PacketType, SEALED_OVERHEAD};
 use crate::peer::{NotWaiting, Path, Peer};
@@ -112,18 +113,14 @@ fn wait(shared: &Shared, sealer: &mut Sealer<'_>, peer: &Arc<Peer>, read: &mut [
 pub(crate) struct Sealer<'a> {
     shared: &'a Shared,
     out: Box<[u8]>,
-    used: usize,
-    segment_size: usize,
-    segments: usize,
-    /// The last segment is shorter: nothing may follow it in the same send.
-    closed: bool,
+    batch: Batch,
     path: Option<Arc<Path>>,
 }
 
 impl<'a> Sealer<'a> {
     pub(crate) fn new(shared: &'a Shared) -> Self {
         let out = vec![0; MAX_SEND_BYTES].into_boxed_slice();
-        Self { shared, out, used: 0, segment_size: 0, segments: 0, closed: false, path: None }
+        Self { shared, out, batch: Batch::default(), path: None }
     }
 
     /// Seals what was read, header and packet, for `path`.
@@ -146,6 +143,9 @@ impl<'a> Sealer<'a> {
             self.shared.drops.add(Drop::QueueFull, count as u64);
             return Some(());
         };
+        if !self.batch.takes_whole(count, length) {
+            self.flush();
+        }
         let packet = read.get_mut(VNET_HEADER_LEN..)?;
         for_each_segment(&header, packet, |flags, segment| {
             self.seal(session, flags, counter, segment);
@@ -159,37 +159,27 @@ impl<'a> Sealer<'a> {
 
     fn seal(&mut self, session: &Session, flags: u8, counter: u64, plaintext: &[u8]) {
         let length = plaintext.len() + SEALED_OVERHEAD;
-        if self.closed
-            || self.segments == MAX_SEGMENTS
-            || self.used + length > self.out.len()
-            || (self.segments > 0 && length > self.segment_size)
-        {
+        if !self.batch.takes(length) {
             self.flush();
         }
-        let Some(out) = self.out.get_mut(self.used..self.used + length) else {
+        let Some(out) = self.out.get_mut(self.batch.place(length)) else {
             return self.shared.drops.add(Drop::Malformed, 1);
         };
         if !session.seal(PacketType::Data, flags, counter, plaintext, out) {
             return self.shared.drops.add(Drop::SendFailed, 1);
         }
-        if self.segments == 0 {
-            self.segment_size = length;
-        }
-        self.closed = length < self.segment_size;
-        self.used += length;
-        self.segments += 1;
+        self.batch.add(length);
     }
 
     /// Sends what is sealed.
     pub(crate) fn flush(&mut self) {
-        let (used, segments) = (std::mem::take(&mut self.used), std::mem::take(&mut self.segments));
-        self.closed = false;
-        let (Some(path), Some(sealed)) = (&self.path, self.out.get(..used).filter(|_| used > 0)) else { return };
+        let batch = std::mem::take(&mut self.batch);
+        let (Some(path), Some(sealed)) = (&self.path, batch.sealed(&self.out)) else { return };
         let endpoint = path.endpoint;
         let slices = [IoSlice::new(sealed)];
-        let sent = self.shared.socket.send_segments(endpoint.address, endpoint.source, &slices, self.segment_size);
+        let sent = self.shared.socket.send_segments(endpoint.address, endpoint.source, &slices, batch.segment_size());
         if let Err(error) = sent {
-            self.shared.drops.add(Drop::SendFailed, segments as u64);
+            self.shared.drops.add(Drop::SendFailed, batch.segments() as u64);
             tracing::trace!(%error, to = %endpoint.address, "a send failed");
         }
     }

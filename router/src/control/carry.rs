@@ -1,6 +1,7 @@
 //! Carries the frames of a link that got through admission, in both directions, until either side ends it.
 //!
-//! Frames go to the actor no faster than the link's [`Pace`]; what waits to be sent is bounded in frames and bytes.
+//! Frames of the stream go to the actor no faster than the peer's [`Pace`], and datagrams no faster than one that the
+//! link has for them, so that a peer that is slowed down still lives. What waits to be sent is bounded in frames and bytes.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +16,7 @@ use tokio::time::sleep;
 use super::dialer::TargetKey;
 use super::framing::{read_frame, write_frame};
 use super::link::{
-    Admission, Direction, LinkError, LinkEvent, LinkId, LinkSender, Local, OUTGOING_FRAMES, Outgoing, blame, canonical,
+    Admission, Direction, LinkError, LinkEvent, LinkId, LinkSender, Local, OUTGOING_FRAMES, blame, canonical,
 };
 use super::pace::Pace;
 use super::tls::ADMITTED_WINDOW;
@@ -50,13 +51,14 @@ pub(super) async fn run(
         waiting: Arc::clone(&waiting),
         connection: connection.clone(),
     };
+    let pace = local.paces.lock().unwrap_or_else(PoisonError::into_inner).of(key.peer_id(), Instant::now());
     if events.send(LinkEvent::Up(Box::new(sender))).await.is_err() {
         return;
     }
     let ended = tokio::select! {
-        error = read(id, receive, &connection, &begin, &events) => error,
+        error = read(id, receive, &connection, &begin, pace, &events) => error,
         error = connection.closed() => error.into(),
-        error = write_frames(&connection, send, queue, &waiting) => error,
+        error = write_frames(send, queue, &waiting) => error,
     };
     let ended = blame(&connection, ended);
     let ended = twin::in_use(&ended, &tag, local.key, &local.run).map_or(ended, LinkError::IdentityInUse);
@@ -70,13 +72,13 @@ async fn read(
     stream: RecvStream,
     connection: &Connection,
     begin: &Notify,
+    pace: Arc<Mutex<Pace>>,
     events: &mpsc::Sender<LinkEvent>,
 ) -> LinkError {
     begin.notified().await;
-    let pace = Mutex::new(Pace::new(Instant::now()));
     let ended = tokio::select! {
         ended = read_frames(id, stream, &pace, events) => ended,
-        ended = read_datagrams(id, connection, &pace, events) => ended,
+        ended = read_datagrams(id, connection, events) => ended,
     };
     let Err(error) = ended;
     error
@@ -115,29 +117,21 @@ async fn read_frames(
 async fn read_datagrams(
     id: LinkId,
     connection: &Connection,
-    pace: &Mutex<Pace>,
     events: &mpsc::Sender<LinkEvent>,
 ) -> Result<Infallible, LinkError> {
+    let pace = Mutex::new(Pace::of_datagrams(Instant::now()));
     loop {
         match connection.read_datagram().await {
-            Ok(frame) => hand_over(id, frame.to_vec(), pace, events).await?,
+            Ok(frame) => hand_over(id, frame.to_vec(), &pace, events).await?,
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-async fn write_frames(
-    connection: &Connection,
-    mut stream: SendStream,
-    mut queue: mpsc::Receiver<Outgoing>,
-    waiting: &AtomicUsize,
-) -> LinkError {
-    while let Some(Outgoing { frame, reliable }) = queue.recv().await {
+async fn write_frames(mut stream: SendStream, mut queue: mpsc::Receiver<Vec<u8>>, waiting: &AtomicUsize) -> LinkError {
+    while let Some(frame) = queue.recv().await {
         waiting.fetch_sub(frame.len(), Ordering::Relaxed);
-        if !reliable && connection.max_datagram_size().is_some_and(|room| frame.len() <= room) {
-            // A datagram may be lost anywhere on its way, here as well.
-            let _ = connection.send_datagram(frame.into());
-        } else if let Err(error) = write_frame(&mut stream, &frame).await {
+        if let Err(error) = write_frame(&mut stream, &frame).await {
             return error.into();
         }
     }

@@ -72,7 +72,8 @@ impl ControlEndpoint {
         let socket = Arc::new(SharedSocket::new(socket, queue));
         let endpoint =
             Endpoint::new_with_abstract_socket(configs.endpoint, Some(configs.server), socket, Arc::new(TokioRuntime))?;
-        let local = Local { key: identity.public_key(), run, secrets: arc_swap::ArcSwap::from_pointee(secrets) };
+        let secrets = arc_swap::ArcSwap::from_pointee(secrets);
+        let local = Local { key: identity.public_key(), run, secrets, paces: Mutex::default() };
         let shared = Arc::new(Shared {
             local,
             events,

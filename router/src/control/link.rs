@@ -6,8 +6,8 @@
 //! a slot for moments only.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use meshwork_gossip::neighbours::Caller;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::dialer::TargetKey;
 use super::framing::{FramingError, read_frame, write_frame};
+use super::pace::Paces;
 use super::referral::Referral;
 use super::tls::peer_key;
 use super::twin::{self, Evidence, Greeting, Run, Tag};
@@ -129,7 +130,7 @@ pub struct LinkSender {
     /// Names the link to both ends and to nobody else.
     pub tag: Tag,
     pub(super) begin: Arc<Notify>,
-    pub(super) outgoing: mpsc::Sender<Outgoing>,
+    pub(super) outgoing: mpsc::Sender<Vec<u8>>,
     pub(super) waiting: Arc<AtomicUsize>,
     pub(super) connection: Connection,
 }
@@ -221,6 +222,7 @@ pub(super) struct Local {
     pub(super) key: PublicKey,
     pub(super) run: Run,
     pub(super) secrets: arc_swap::ArcSwap<Secrets>,
+    pub(super) paces: Mutex<Paces>,
 }
 
 /// A link that got through admission, with its streams.
@@ -246,13 +248,17 @@ pub(super) struct Proven {
 
 impl LinkSender {
     /// Hands a frame to the link. False means that the peer is slower than its queue is long and the frame is gone.
-    pub fn send(&self, outgoing: Outgoing) -> bool {
-        let length = outgoing.frame.len();
+    pub fn send(&self, Outgoing { frame, reliable }: Outgoing) -> bool {
+        if !reliable && self.connection.max_datagram_size().is_some_and(|room| frame.len() <= room) {
+            // Heartbeats do not wait behind a state. A datagram may be lost anywhere on its way, here as well.
+            return self.connection.send_datagram(frame.into()).is_ok();
+        }
+        let length = frame.len();
         if self.waiting.load(Ordering::Relaxed) + length > OUTGOING_BYTES {
             return false;
         }
         self.waiting.fetch_add(length, Ordering::Relaxed);
-        let sent = self.outgoing.try_send(outgoing).is_ok();
+        let sent = self.outgoing.try_send(frame).is_ok();
         if !sent {
             self.waiting.fetch_sub(length, Ordering::Relaxed);
         }
@@ -290,6 +296,12 @@ impl LinkSender {
     /// Smoothed round trip as QUIC measures it.
     pub fn rtt(&self) -> Duration {
         self.connection.rtt()
+    }
+
+    /// How many frames of QUIC came that tell that the other side lives: what it sent and could only be its own.
+    pub fn heard(&self) -> u64 {
+        let came = self.connection.stats().frame_rx;
+        came.acks + came.datagram + came.stream + came.ping
     }
 }
 

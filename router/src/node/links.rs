@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use meshwork_api::event::Happening;
+use meshwork_gossip::Hearing;
 use meshwork_identity::admission::Refused;
 use meshwork_wire::PeerId;
 
@@ -23,6 +24,7 @@ pub(super) struct Link {
     /// It was let in beyond the bound because it had nobody else.
     pub(super) alone: bool,
     heard: Instant,
+    hearing: Hearing,
 }
 
 /// What the other end of a link is told when this one ends it.
@@ -96,7 +98,8 @@ impl Node {
         sender.begin();
         self.peer_of_link.insert(sender.id, peer);
         let alone = self.choice.came(peer);
-        self.links.insert(peer, Link { sender, since: now, alone, heard: now });
+        let hearing = Hearing::new(now, sender.heard());
+        self.links.insert(peer, Link { sender, since: now, alone, heard: now, hearing });
         self.stale.peers();
         self.links_changed(now);
     }
@@ -143,6 +146,16 @@ impl Node {
         if let Err(error) = self.gossip.receive(now, peer, frame) {
             self.misbehaved_frames += 1;
             tracing::warn!(%peer, %error, "ignored a frame of gossip");
+        }
+    }
+
+    /// Notes on which links the transport had something of the other end.
+    pub(super) fn hear_links(&mut self, now: Instant) {
+        for (peer, link) in &mut self.links {
+            if let Some(since) = link.hearing.look(now, link.sender.heard()) {
+                link.heard = link.heard.max(since);
+                self.gossip.link_heard(now, *peer, since);
+            }
         }
     }
 

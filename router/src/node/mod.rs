@@ -338,6 +338,7 @@ impl Node {
     }
 
     fn timers(&mut self, now: Instant) {
+        self.hear_links(now);
         self.gossip.handle_timeout(now);
         self.clear_timers(now);
         self.end_waiting(now);

@@ -1,7 +1,7 @@
 //! Links come up, carry frames and go.
 
 use super::{MEASURE, REDIAL, What, Wiring, World};
-use crate::wire::{End, Packet};
+use crate::wire::{End, Packet, Passage};
 
 /// Frames that may wait for a cut to end; a daemon drops what its queue has no room for.
 const MOST_HELD: usize = 1024;
@@ -153,6 +153,9 @@ impl World {
             return self.reset(packet.to, packet.from, packet.connection);
         };
         end.heard = now;
+        if !packet.reliable {
+            self.acknowledge(packet.to, packet.from, packet.connection);
+        }
         if self.is_running(packet.to) {
             let (random, state, frame) = (&mut self.random, &mut self.nodes[packet.to], packet.frame.unfold());
             if state.hostile.as_mut().is_some_and(|hostile| !hostile.takes(random, &frame)) {
@@ -160,6 +163,40 @@ impl World {
             }
             let outcome = self.on(packet.to, |gossip, now| gossip.receive(now, from, &frame));
             assert!(outcome.is_ok() || self.disturbed, "honest nodes behave: {outcome:?}");
+        }
+    }
+
+    /// What the transport says of itself does not wait behind frames.
+    fn acknowledge(&mut self, by: usize, to: usize, connection: u64) {
+        let Passage { bytes, arrives } = self.conditions.acknowledgement(&mut self.random, self.now);
+        self.nodes[by].sent += bytes;
+        self.tally(bytes);
+        if let Some(arrives) = arrives {
+            self.at(arrives, What::Acknowledged(by, to, connection));
+        }
+    }
+
+    /// What comes while a process stands still is lost here: the harder way, as most of it waits in truth.
+    pub(super) fn acknowledged(&mut self, by: usize, node: usize, connection: u64) {
+        if self.is_cut(by, node) || !self.runs(node) {
+            return;
+        }
+        let end = self.nodes[node].ends.get_mut(&by);
+        if let Some(end) = end.filter(|end| end.connection == connection) {
+            end.acknowledged += 1;
+        }
+    }
+
+    /// Notes on which links the transport had something of the other end.
+    pub(super) fn hear_links(&mut self, node: usize) {
+        let now = self.now;
+        let state = &mut self.nodes[node];
+        let Some(gossip) = state.gossip.as_mut() else { return };
+        for (far, end) in &mut state.ends {
+            if let Some(since) = end.hearing.look(now, end.acknowledged) {
+                end.heard = end.heard.max(since);
+                gossip.link_heard(now, self.ids[*far], since);
+            }
         }
     }
 }

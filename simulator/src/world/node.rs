@@ -278,6 +278,7 @@ impl World {
     pub(super) fn wake(&mut self, node: usize) {
         if self.nodes[node].paused_until.is_some_and(|until| until <= self.now) {
             self.nodes[node].paused_until = None;
+            self.hear_links(node);
             self.on(node, |gossip, now| gossip.handle_timeout(now));
             for packet in std::mem::take(&mut self.nodes[node].backlog) {
                 self.deliver(packet);

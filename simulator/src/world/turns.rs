@@ -25,7 +25,9 @@ impl What {
     const fn befalls(&self) -> Option<usize> {
         match self {
             Self::Arrival(packet) => Some(packet.to),
-            Self::Timer(node) | Self::Measure(node, _) | Self::Free(node, _) => Some(*node),
+            Self::Acknowledged(_, node, _) | Self::Timer(node) | Self::Measure(node, _) | Self::Free(node, _) => {
+                Some(*node)
+            }
             _ => None,
         }
     }

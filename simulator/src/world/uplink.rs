@@ -141,7 +141,7 @@ impl World {
         bytes
     }
 
-    fn tally(&mut self, bytes: u64) {
+    pub(super) fn tally(&mut self, bytes: u64) {
         let column = usize::try_from(self.elapsed().as_millis() / COLUMN).unwrap_or_default();
         if self.traffic.len() <= column {
             self.traffic.resize(column + 1, 0);
