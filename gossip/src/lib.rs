@@ -24,6 +24,8 @@ mod clock;
 #[doc(hidden)]
 pub mod decoders;
 mod event;
+#[cfg(feature = "adversary")]
+mod folded;
 mod frames;
 mod gossip;
 mod hash;
@@ -53,6 +55,8 @@ mod trie;
 mod walk;
 
 pub use event::{Counters, Event, Full, Member, MemberState, Misbehaved, Transmit};
+#[cfg(feature = "adversary")]
+pub use folded::Folded;
 pub use gossip::Gossip;
 pub use hearing::Hearing;
 pub use replica::Pool;

@@ -11,6 +11,9 @@ use crate::gossip::Gossip;
 use crate::limits::{LEAST_PULL, LONGEST_PULL, PULL_TIMEOUT, PULL_WINDOW, PULLS_PER_REQUEST};
 use crate::link::{Link, Mask};
 
+/// Room for origins to ask for that a link keeps: it takes a thousand times more of it only where it comes up.
+const USUAL_ASKS: usize = 64;
+
 /// What neighbours have of an origin and we lack.
 #[derive(Debug)]
 pub(crate) struct Want {
@@ -82,6 +85,7 @@ impl Gossip {
         let waiting: Vec<PeerId> = self.links.iter().filter(|(_, link)| waits(link)).map(|(peer, _)| *peer).collect();
         for peer in waiting {
             self.ask_link(now, peer);
+            self.links.entry(peer).and_modify(|link| link.asks.shrink_to(USUAL_ASKS));
             self.note_synced(peer);
         }
     }

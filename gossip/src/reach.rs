@@ -6,7 +6,7 @@
 //! the tree, costs nothing beyond itself; a member that loses its parent is hung up elsewhere if another claim of it is
 //! known by its own links; only where that fails all links are gone over, and at most every [`REACH_PAUSE`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use meshwork_wire::PeerId;
@@ -97,10 +97,11 @@ impl Members {
         }
     }
 
-    /// A member is reachable, and so is whom it leads to.
+    /// A member is reachable, and so is whom it leads to: the nearest first, so that ways are short and few members lose
+    /// theirs with one of them.
     fn grow(&mut self, number: u32, parent: u32) {
-        let mut open = vec![(number, parent)];
-        while let Some((number, parent)) = open.pop() {
+        let mut open = VecDeque::from([(number, parent)]);
+        while let Some((number, parent)) = open.pop_front() {
             if self.is_reachable(number) {
                 continue;
             }
@@ -109,7 +110,8 @@ impl Members {
             self.reach.moved.push(number);
             for peer in self.links_of(number) {
                 match self.find(peer) {
-                    Some(far) => open.push((far, number)),
+                    Some(far) if self.is_reachable(far) => {}
+                    Some(far) => open.push_back((far, number)),
                     None => self.claim(number, peer),
                 }
             }

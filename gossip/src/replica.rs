@@ -24,13 +24,16 @@ pub(crate) struct Replica {
     pub(crate) block: Block,
     /// Fingerprint of origin and stamp.
     pub(crate) leaf: Half,
+    /// Links that the origin says are up.
+    pub(crate) degree: u32,
 }
 
 impl Replica {
     /// `block` has the root that `manifest` names.
     pub(crate) fn new(manifest: Manifest, block: Block) -> Self {
         let leaf = half(&sha256(&[LEAF, &frame::encode(&(manifest.origin, manifest.stamp))]));
-        Self { manifest, block, leaf }
+        let degree = u32::try_from(peers_in(&block).count()).unwrap_or(u32::MAX);
+        Self { manifest, block, leaf, degree }
     }
 
     pub(crate) const fn stamp(&self) -> Stamp {
@@ -96,7 +99,7 @@ impl Pool {
         Self(Some(Mutex::default()))
     }
 
-    fn find(&self, manifest: &Manifest) -> Option<Arc<Replica>> {
+    pub(crate) fn find(&self, manifest: &Manifest) -> Option<Arc<Replica>> {
         let shared = self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         let state = shared.states.get(&manifest.signature.0)?.upgrade();
         state.filter(|state| state.manifest == *manifest)

@@ -5,6 +5,8 @@ use std::time::Duration;
 use meshwork_wire::record::Store;
 
 use crate::content::Notes;
+use crate::graph::Graph;
+use crate::random::Random;
 use crate::world::{Wiring, World};
 
 /// Longest wait for anything.
@@ -13,11 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How exactly a moment is found.
 const GRAIN: Duration = Duration::from_millis(50);
 
+/// Within it nodes are gone through one after the other, and a link comes about by so much later at most.
+const TURN: Duration = Duration::from_millis(50);
+
 /// Time over which idle traffic is measured.
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Time in which the traffic of what was before ends.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// Figures that are compared between meshes of several sizes.
+pub const IDLE: &str = "idle, sent by a node on average";
+/// See [`IDLE`].
+pub const MEMORY: &str = "memory for each known peer";
 
 /// One figure beside its bar.
 #[derive(Debug, Clone)]
@@ -40,7 +50,7 @@ impl Figure {
     /// Bytes for each known peer.
     #[must_use]
     pub const fn memory(value: f64) -> Self {
-        Self { what: "memory for each known peer", value: Some(value), bar: 2048.0, unit: "B" }
+        Self { what: MEMORY, value: Some(value), bar: 2048.0, unit: "B" }
     }
 
     /// What has no bar.
@@ -68,6 +78,17 @@ struct Said {
     held: Vec<usize>,
 }
 
+/// How much of the course.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Without partition and losses, which take most of the time.
+    Calm,
+    /// Without partition.
+    Losses,
+    /// All of it.
+    Whole,
+}
+
 /// A mesh on its way through the bars.
 pub struct Course {
     /// The mesh.
@@ -77,14 +98,18 @@ pub struct Course {
 }
 
 impl Course {
-    /// Nodes that all start at once, 50 ms apart, on links that lose 1 %.
+    /// Nodes that all start at once, 50 ms apart, on links that lose 1 %. Where links are `given`, nobody chooses any: they
+    /// are a random graph of the degree to which the choice comes.
     #[must_use]
-    pub fn new(seed: u64, count: usize, report: fn(&Figure)) -> Self {
-        let mut world = World::asleep(seed, Wiring::from_first(count), count);
+    pub fn new(seed: u64, count: usize, given: bool, report: fn(&Figure)) -> Self {
+        let graph = || Graph::regular(&mut Random::new(seed), count, degree(count));
+        let wiring = if given { Wiring::Fixed(graph()) } else { Wiring::from_first(count) };
+        let mut world = World::asleep(seed, wiring, count);
         world.remembers = false;
         world.conditions.latency = Duration::from_millis(50);
         world.conditions.loss = 100;
         world.make_realistic();
+        world.take_turns(TURN);
         Self { world, figures: Vec::new(), report }
     }
 
@@ -93,14 +118,21 @@ impl Course {
         self.figures.push(figure);
     }
 
-    /// Runs the course, the whole of it or without partition and losses.
-    pub fn run(&mut self, whole: bool) -> &[Figure] {
+    /// Runs the calm part of the course.
+    pub fn run(&mut self) -> &[Figure] {
         self.cold_start();
         self.settle();
         self.one_change();
         self.idle();
-        if whole {
+        &self.figures
+    }
+
+    /// Runs what is to follow on it.
+    pub fn go_on(&mut self, extent: Extent) -> &[Figure] {
+        if extent == Extent::Whole {
             self.partition();
+        }
+        if extent != Extent::Calm {
             self.losses();
         }
         &self.figures
@@ -151,13 +183,6 @@ impl Course {
         self.note(Figure::time("a change at every node", all, Duration::from_secs(3)));
     }
 
-    /// What a node sends on average, from a cold start on, once it is quiet.
-    pub fn idle_rate(&mut self) -> f64 {
-        (0..self.world.count()).for_each(|node| self.world.restart(node));
-        self.settle();
-        self.idle_rates().0
-    }
-
     /// What nodes send a second while nothing happens: on average, and the busiest.
     fn idle_rates(&mut self) -> (f64, f64) {
         let count = self.world.count();
@@ -172,7 +197,7 @@ impl Course {
     pub fn idle(&mut self) {
         self.world.run(QUIET);
         let (mean, most) = self.idle_rates();
-        self.note(Figure { what: "idle, sent by a node on average", value: Some(mean), bar: 2048.0, unit: "B/s" });
+        self.note(Figure { what: IDLE, value: Some(mean), bar: 2048.0, unit: "B/s" });
         self.note(Figure { what: "idle, sent by the busiest node", value: Some(most), bar: 2048.0, unit: "B/s" });
     }
 

@@ -22,7 +22,7 @@ struct Record {
 #[must_use]
 pub fn draw(seed: u64, count: usize) -> (String, String) {
     let (known, alive, least, marks) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut record = Record { course: Course::new(seed, count, |_| ()), known, alive, least, marks };
+    let mut record = Record { course: Course::new(seed, count, false, |_| ()), known, alive, least, marks };
     (0..count).for_each(|node| record.course.world.restart(node));
     record.pass("all start", 10);
     record.course.world.partition(|node| u8::from(node < count / 2));

@@ -11,6 +11,7 @@
 //! - [`judge`]: what has to hold, and what one node sees of another
 //! - [`schedule`]: random things that befall small meshes, and the smallest of them that break something
 //! - [`bars`]: the figures that a large mesh has to reach
+//! - [`growth`]: how the figures grow with the mesh
 //! - [`memory`]: what a known peer costs a daemon
 //! - [`draw`], [`plot`]: convergence, traffic and the mesh as pictures
 
@@ -18,6 +19,7 @@ pub mod bars;
 pub mod content;
 pub mod draw;
 pub mod graph;
+pub mod growth;
 pub mod hostile;
 pub mod judge;
 pub mod memory;

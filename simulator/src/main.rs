@@ -1,14 +1,14 @@
 //! Runs whole meshes under a virtual clock and holds them against their bars.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use meshwork_simulator::Random;
-use meshwork_simulator::bars::{Course, Figure};
+use meshwork_simulator::bars::{Course, Extent, Figure};
+use meshwork_simulator::growth::{Growth, Point};
 use meshwork_simulator::memory::per_peer;
-use meshwork_simulator::plot::{Chart, Curve, charts};
 use meshwork_simulator::schedule::Schedule;
 
 /// Least peers over which memory is measured: it grows page by page.
@@ -22,6 +22,26 @@ struct Arguments {
     verb: Verb,
 }
 
+/// What mesh is measured, and how far.
+#[derive(Args, Clone)]
+struct CourseArguments {
+    /// Leave out partition and losses, which take most of the time.
+    #[arg(long)]
+    calm: bool,
+    /// Leave out the partition alone.
+    #[arg(long)]
+    spare_partition: bool,
+    /// Links are given, and nobody chooses any: a large mesh that chooses takes hours.
+    #[arg(long)]
+    given: bool,
+    /// What everything left to chance follows from.
+    #[arg(long, env = "MESHWORK_SEED", default_value_t = 1)]
+    seed: u64,
+    /// File to which the figures are added, one line for each mesh.
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
 #[derive(Subcommand)]
 enum Verb {
     /// Prints every figure beside its bar; ends with 1 if one is missed.
@@ -29,24 +49,26 @@ enum Verb {
         /// Nodes of the mesh.
         #[arg(long, default_value_t = 1000)]
         nodes: usize,
-        /// Leave out partition and losses, which take most of the time.
-        #[arg(long)]
-        calm: bool,
-        /// What everything left to chance follows from.
-        #[arg(long, env = "MESHWORK_SEED", default_value_t = 1)]
-        seed: u64,
+        #[command(flatten)]
+        course: CourseArguments,
     },
-    /// Prints how idle traffic and memory grow with the mesh; ends with 1 if they grow too fast.
+    /// Prints and draws how idle traffic and memory grow with the mesh; ends with 1 if they grow too fast.
     Growth {
-        /// Sizes, in order.
-        #[arg(long, value_delimiter = ',', default_values_t = [100, 300, 1000, 5000])]
+        /// Sizes that are measured, unless the file has them.
+        #[arg(long, value_delimiter = ',', default_values_t = [100, 200, 500, 1000, 2000, 5000])]
         nodes: Vec<usize>,
-        /// What everything left to chance follows from.
-        #[arg(long, env = "MESHWORK_SEED", default_value_t = 1)]
-        seed: u64,
         /// Where to put the picture.
         #[arg(long)]
         out: Option<PathBuf>,
+        #[command(flatten)]
+        course: CourseArguments,
+    },
+    /// Prints the bytes by which a node grows for each peer that it comes to know.
+    #[command(hide = true)]
+    Memory {
+        /// Peers.
+        #[arg(long)]
+        peers: usize,
     },
     /// Draws convergence and traffic over time, and the mesh, as SVG.
     Draw {
@@ -73,51 +95,74 @@ enum Verb {
 
 fn main() -> anyhow::Result<ExitCode> {
     let met = match Arguments::parse().verb {
-        Verb::Bars { nodes, calm, seed } => bars(nodes, calm, seed)?,
-        Verb::Growth { nodes, seed, out } => growth(&nodes, seed, out)?,
+        Verb::Bars { nodes, course } => bars(nodes, &course)?,
+        Verb::Growth { nodes, out, course } => growth(&nodes, out, &course)?,
+        Verb::Memory { peers } => {
+            println!("{}", per_peer(peers)?);
+            true
+        }
         Verb::Draw { nodes, seed, out } => draw(nodes, seed, &out)?,
         Verb::Schedules { count, seed } => schedules(count, seed),
     };
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn bars(nodes: usize, calm: bool, seed: u64) -> anyhow::Result<bool> {
-    // First, while nothing else has used the memory of this process.
-    let memory = Figure::memory(per_peer(nodes.max(LEAST))?);
-    println!("{nodes} nodes, 50 ms one way, 1 % loss, MESHWORK_SEED={seed}");
+/// Measures a mesh, prints its figures and keeps them.
+fn bars(nodes: usize, arguments: &CourseArguments) -> anyhow::Result<bool> {
+    let CourseArguments { calm, spare_partition, given, seed, keep } = arguments;
+    let memory = Figure::memory(memory_in_its_own_process(nodes.max(LEAST))?);
+    let links = if *given { "given links" } else { "chosen links" };
+    println!("{nodes} nodes, {links}, 50 ms one way, 1 % loss, MESHWORK_SEED={seed}");
     let begun = Instant::now();
-    let mut course = Course::new(seed, nodes, print);
+    let mut course = Course::new(*seed, nodes, *given, print);
     print(&memory);
-    let met = course.run(!calm).iter().all(Figure::holds) && memory.holds();
+    let extent = match (calm, spare_partition) {
+        (true, _) => Extent::Calm,
+        (_, true) => Extent::Losses,
+        _ => Extent::Whole,
+    };
+    // What follows takes long, and may be stopped.
+    append(keep.as_deref(), &Point::new(nodes, *given, *seed, course.run().iter().chain([&memory])))?;
+    let figures = course.go_on(extent);
+    let met = figures.iter().chain([&memory]).all(Figure::holds);
     println!("simulated in {:.1} s", begun.elapsed().as_secs_f64());
+    if extent != Extent::Calm {
+        append(keep.as_deref(), &Point::new(nodes, *given, *seed, figures.iter().chain([&memory])))?;
+    }
     Ok(met)
 }
 
-fn growth(sizes: &[usize], seed: u64, out: Option<PathBuf>) -> anyhow::Result<bool> {
-    let (mut traffic, mut memory) = (Vec::new(), Vec::new());
-    // All of these first, while nothing else has used the memory of this process.
-    for &nodes in sizes {
-        memory.push((nodes as f64, per_peer(nodes.max(LEAST))?));
+fn append(keep: Option<&Path>, point: &Point) -> std::io::Result<()> {
+    keep.map_or(Ok(()), |keep| point.append(keep))
+}
+
+/// What a process has used before is not given back, and room that it has is not asked for.
+fn memory_in_its_own_process(peers: usize) -> anyhow::Result<f64> {
+    let mut process = Command::new(std::env::current_exe()?);
+    process.args(["memory", "--peers", &peers.to_string()]).env_remove("GLIBC_TUNABLES");
+    let output = process.output()?;
+    anyhow::ensure!(output.status.success(), "memory was not measured: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+fn growth(sizes: &[usize], out: Option<PathBuf>, arguments: &CourseArguments) -> anyhow::Result<bool> {
+    let keep = arguments.keep.as_deref().unwrap_or(Path::new("target/simulator/growth.jsonl"));
+    if let Some(folder) = keep.parent() {
+        std::fs::create_dir_all(folder)?;
     }
-    for (&nodes, (_, bytes)) in sizes.iter().zip(&memory) {
-        let rate = Course::new(seed, nodes, |_| ()).idle_rate();
-        println!("{nodes:6} nodes: {rate:7.1} B/s sent by a node, {bytes:6.0} bytes for each known peer");
-        traffic.push((nodes as f64, rate));
+    let arguments = CourseArguments { calm: true, keep: Some(keep.to_owned()), ..arguments.clone() };
+    for nodes in sizes {
+        if !Growth::read(keep)?.has(*nodes, arguments.given) {
+            bars(*nodes, &arguments)?;
+        }
     }
-    let slope = |(nodes, rate): &(f64, f64)| rate / nodes.ln();
-    let grows = traffic.first().zip(traffic.last()).is_some_and(|(first, last)| slope(last) > slope(first));
+    let growth = Growth::read(keep)?;
+    print!("{growth}");
     if let Some(out) = out {
-        let chart = |title: &str, name: &str, points| Chart {
-            title: title.to_owned(),
-            across: "nodes",
-            curves: vec![Curve { name: name.to_owned(), points }],
-            marks: Vec::new(),
-        };
-        let memory = chart("Memory for each known peer", "bytes", memory.clone());
-        std::fs::write(&out, charts(&[chart("Idle traffic sent by a node", "B/s", traffic), memory]))?;
+        std::fs::write(&out, growth.drawn())?;
         println!("drawn to {}", out.display());
     }
-    Ok(!grows && memory.iter().all(|(_, bytes)| Figure::memory(*bytes).holds()))
+    Ok(growth.holds())
 }
 
 fn draw(nodes: usize, seed: u64, out: &Path) -> anyhow::Result<bool> {

@@ -12,6 +12,9 @@ use trial::Trial;
 /// Runs of a failing schedule in search of a smaller one.
 const ATTEMPTS: usize = 500;
 
+/// Milliseconds in which others learn what a node gave and leased, before its disk is taken back.
+const TOLD: u64 = 20_000;
+
 /// Something that befalls a mesh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -103,14 +106,19 @@ impl Schedule {
         let most = if shape == Shape::Chain { 1 } else { 2 };
         let hostile = if random.below(3) == 0 { (1 + random.index(most)).min(count.saturating_sub(2)) } else { 0 };
         let misdeeds = (0..1 + random.below(4)).map(|_| random.pick(&MISDEEDS)).collect();
-        // What a disk that was rolled back gave away is known to others alone, and nobody keeps it from giving it again.
         let range = (random.below(3) == 0).then(|| random.pick(&[26, 24, 20]));
-        let hostile = if range.is_some() { 0 } else { hostile };
+        let forgets = range.is_some() && hostile == 0 && random.below(2) == 0;
         let any = |random: &mut Random| match range {
+            Some(_) if forgets => forgetful(random, count),
             Some(_) => lasting(random, count),
             None => step(random, count),
         };
-        let steps = (0..length).flat_map(|_| [any(&mut random), pass(&mut random)]).collect();
+        let before = |step: Step| (forgets && matches!(step, Step::RollBack(_))).then_some(Step::Wait(TOLD));
+        let steps = (0..length).flat_map(|_| {
+            let step = any(&mut random);
+            [before(step), Some(step), Some(pass(&mut random))].into_iter().flatten().collect::<Vec<_>>()
+        });
+        let steps = steps.collect();
         Self { seed, count, shape, awake, range, hostile, misdeeds, steps }
     }
 
@@ -197,6 +205,19 @@ fn lasting(random: &mut Random, count: usize) -> Step {
             Step::RollBack(node) => Step::Crash(node),
             step => step,
         },
+    }
+}
+
+/// A step that takes no way from one node to another, and may take a disk back: what that gave away is known to others, and
+/// they have to be there to say so. The first node seeds the ring, and would seed another one from an empty disk.
+fn forgetful(random: &mut Random, count: usize) -> Step {
+    let (node, pod) = (random.index(count), u32::try_from(random.below(8)).unwrap_or_default());
+    match random.below(8) {
+        0..=3 => Step::Lease(node, pod, random.below(8000)),
+        4 | 5 => Step::Release(node, pod),
+        6 => Step::Put(node, pod, random.draw()),
+        _ if node > 0 => Step::RollBack(node),
+        _ => Step::Remove(node, pod),
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use meshwork_gossip::Hearing;
+use meshwork_gossip::{Folded, Hearing};
 
 use crate::random::Random;
 
@@ -64,7 +64,9 @@ pub(crate) struct Packet {
     pub(crate) to: usize,
     pub(crate) connection: u64,
     pub(crate) reliable: bool,
-    pub(crate) frame: Vec<u8>,
+    pub(crate) frame: Folded,
+    /// Bytes of the frame.
+    pub(crate) length: usize,
 }
 
 /// One direction of a connection, at the sending side.

@@ -8,6 +8,7 @@ mod attack;
 mod driver;
 mod links;
 mod node;
+mod turns;
 mod uplink;
 
 use std::cmp::Reverse;
@@ -26,6 +27,7 @@ use crate::wire::{Conditions, Packet};
 use addresses::{Allocator, Space};
 use driver::{Call, Driver, Ending};
 use node::Node;
+use turns::Turn;
 
 /// How often a node dials the neighbours to which it has no link.
 const REDIAL: Duration = Duration::from_millis(500);
@@ -85,6 +87,10 @@ pub struct World {
     /// Changes of one store of one origin, by the moment at which each node saw the first.
     watched: Option<Watch>,
     traffic: Vec<u64>,
+    /// Length of turns, where time passes in turns.
+    turns: Option<Duration>,
+    /// Whose it is.
+    turn: Option<Turn>,
 }
 
 struct Watch {
@@ -198,12 +204,20 @@ impl World {
             sides: None,
             watched: None,
             traffic: Vec::new(),
+            turns: None,
+            turn: None,
         }
     }
 
     fn at(&mut self, at: Instant, what: What) {
         self.scheduled += 1;
-        self.schedule.push(Reverse(Moment { at, order: self.scheduled, what }));
+        let here = self.belongs_here(at, &what);
+        let moment = Moment { at, order: self.scheduled, what };
+        if here {
+            self.keep(moment);
+        } else {
+            self.schedule.push(Reverse(moment));
+        }
     }
 
     /// Since the world began.
@@ -227,8 +241,9 @@ impl World {
     /// Lets time pass.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
-        while self.schedule.peek().is_some_and(|next| next.0.at <= end) {
-            self.step();
+        match self.turns {
+            Some(length) => self.run_in_turns(length, end),
+            None => while self.next().is_some_and(|next| next <= end) && self.step() {},
         }
         self.now = end;
     }
@@ -243,6 +258,11 @@ impl World {
     pub fn step(&mut self) -> bool {
         let Some(Reverse(Moment { at, what, .. })) = self.schedule.pop() else { return false };
         self.now = self.now.max(at);
+        self.befall(what);
+        true
+    }
+
+    fn befall(&mut self, what: What) {
         match what {
             What::Arrival(packet) => self.arrive(*packet),
             What::Acknowledged(by, node, connection) => self.acknowledged(by, node, connection),
@@ -259,7 +279,6 @@ impl World {
             What::Renew(node, start, incarnation) => self.renew(node, start, incarnation),
             What::Closed(by, node, connection, ending) => self.closed(by, node, connection, ending),
         }
-        true
     }
 
     /// Runs until the condition holds; answers how long that took, or nothing after `limit`.

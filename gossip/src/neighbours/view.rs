@@ -14,7 +14,7 @@ use meshwork_wire::PeerId;
 use crate::MemberState;
 use crate::gossip::Gossip;
 use crate::limits::{FEW_LINKS, MOST_LINKS, MOST_RINGS};
-use crate::replica::{links_in, peers_in};
+use crate::replica::links_in;
 
 /// A member other than this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +28,8 @@ pub struct Known {
 /// All members, with or without this node.
 #[derive(Debug, Default)]
 pub struct View {
-    members: BTreeMap<PeerId, Known>,
+    /// In order of their ids.
+    members: Vec<(PeerId, Known)>,
     reachable: usize,
     rings: [OnceCell<Vec<Place>>; MOST_RINGS],
 }
@@ -40,19 +41,25 @@ impl View {
     /// A mesh of these members.
     #[must_use]
     pub fn new(members: BTreeMap<PeerId, Known>) -> Self {
-        let reachable = members.values().filter(|known| known.reachable).count();
+        Self::of(members.into_iter().collect())
+    }
+
+    /// The same of members in order of their ids.
+    fn of(members: Vec<(PeerId, Known)>) -> Self {
+        let reachable = members.iter().filter(|(_, known)| known.reachable).count();
         Self { members, reachable, rings: Default::default() }
     }
 
     /// One member.
     #[must_use]
     pub fn member(&self, peer: PeerId) -> Option<Known> {
-        self.members.get(&peer).copied()
+        let place = self.members.binary_search_by_key(&peer, |(peer, _)| *peer).ok()?;
+        self.members.get(place).map(|(_, known)| *known)
     }
 
     /// All members but `me`.
     pub fn others(&self, me: PeerId) -> impl Iterator<Item = (PeerId, Known)> {
-        self.members.iter().map(|(peer, known)| (*peer, *known)).filter(move |(peer, _)| *peer != me)
+        self.members.iter().copied().filter(move |(peer, _)| *peer != me)
     }
 
     /// How many others can be reached.
@@ -75,7 +82,7 @@ impl View {
     fn ring(&self, ring: usize) -> &[Place] {
         let Some(cell) = self.rings.get(ring) else { return &[] };
         cell.get_or_init(|| {
-            let mut places: Vec<Place> = self.members.keys().map(|peer| place(*peer, ring)).collect();
+            let mut places: Vec<Place> = self.members.iter().map(|(peer, _)| place(*peer, ring)).collect();
             places.sort_unstable();
             places
         })
@@ -100,10 +107,10 @@ impl Gossip {
     #[must_use]
     pub fn view(&self) -> View {
         let known = |known: &crate::membership::Known| {
-            let degree = known.replica.as_ref().map_or(0, |replica| peers_in(&replica.block).count());
+            let degree = known.replica.as_ref().map_or(0, |replica| replica.degree as usize);
             Some((known.id, Known { reachable: known.standing?.state == MemberState::Alive, degree }))
         };
-        View::new(self.members.others().filter_map(|(_, member)| known(member)).collect())
+        View::of(self.members.others().filter_map(|(_, member)| known(member)).collect())
     }
 
     /// Whether a peer has more links than a node takes and can be reached without one from here: then the link is kept no
@@ -111,7 +118,7 @@ impl Gossip {
     #[must_use]
     pub fn is_overrun(&self, peer: PeerId) -> bool {
         let Some(number) = self.members.find(peer) else { return false };
-        let degree = self.members.of(peer).map_or(0, |replica| peers_in(&replica.block).count());
+        let degree = self.members.of(peer).map_or(0, |replica| replica.degree as usize);
         degree > MOST_LINKS && self.members.has_ways_around(number, FEW_LINKS)
     }
 

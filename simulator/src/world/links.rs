@@ -157,11 +157,11 @@ impl World {
             self.acknowledge(packet.to, packet.from, packet.connection);
         }
         if self.is_running(packet.to) {
-            let (random, state) = (&mut self.random, &mut self.nodes[packet.to]);
-            if state.hostile.as_mut().is_some_and(|hostile| !hostile.takes(random, &packet.frame)) {
+            let (random, state, frame) = (&mut self.random, &mut self.nodes[packet.to], packet.frame.unfold());
+            if state.hostile.as_mut().is_some_and(|hostile| !hostile.takes(random, &frame)) {
                 return;
             }
-            let outcome = self.on(packet.to, |gossip, now| gossip.receive(now, from, &packet.frame));
+            let outcome = self.on(packet.to, |gossip, now| gossip.receive(now, from, &frame));
             assert!(outcome.is_ok() || self.disturbed, "honest nodes behave: {outcome:?}");
         }
     }

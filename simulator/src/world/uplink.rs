@@ -33,8 +33,8 @@ impl Uplink {
         if !self.busy {
             return Some(packet);
         }
-        if self.bytes + packet.frame.len() <= MAX_QUEUE {
-            self.bytes += packet.frame.len();
+        if self.bytes + packet.length <= MAX_QUEUE {
+            self.bytes += packet.length;
             self.waiting.push_back(packet);
         }
         None
@@ -42,7 +42,7 @@ impl Uplink {
 
     fn next(&mut self) -> Option<Packet> {
         let packet = self.waiting.pop_front()?;
-        self.bytes -= packet.frame.len();
+        self.bytes -= packet.length;
         Some(packet)
     }
 
@@ -79,7 +79,8 @@ impl World {
     pub(super) fn carry(&mut self, from: usize, to: PeerId, frame: Vec<u8>, reliable: bool) {
         let to = self.index[&to];
         if let Some(connection) = self.nodes[from].ends.get(&to).map(|end| end.connection) {
-            self.leave(Packet { from, to, connection, reliable, frame });
+            let (length, frame) = (frame.len(), self.pool.fold(frame));
+            self.leave(Packet { from, to, connection, reliable, frame, length });
         }
     }
 
@@ -117,7 +118,7 @@ impl World {
 
     /// Sends a frame on its way. Answers what it costs.
     pub(super) fn fly(&mut self, packet: Packet) -> u64 {
-        let (now, length) = (self.now, packet.frame.len());
+        let (now, length) = (self.now, packet.length);
         let state = &mut self.nodes[packet.from];
         let end = state.ends.get_mut(&packet.to).filter(|end| end.connection == packet.connection);
         let Some(end) = end else { return 0 };
