@@ -8,6 +8,9 @@
 //! `decider` lets threads share it;
 //! `noise` makes and reads handshake messages; `session` seals and opens; `outbound` and `inbound` carry packets.
 
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench_internals;
 mod coalesce;
 mod config;
 mod decider;

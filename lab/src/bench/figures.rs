@@ -37,6 +37,7 @@ pub(super) enum Measure {
     TcpCpu,
     Streams,
     Packets,
+    Paced,
     Quic,
     MedianRoundTrip,
     TailRoundTrip,
@@ -50,7 +51,8 @@ impl Measure {
     pub(super) const fn unit(self) -> &'static str {
         match self {
             Self::TcpCpu => "CPU s/GB",
-            Self::Packets => "kpps",
+            Self::Packets => "kpps flooded",
+            Self::Paced => "kpps in a window",
             Self::MedianRoundTrip => "µs in the middle",
             Self::TailRoundTrip => "µs at p99",
             _ => "Gbit/s",

@@ -83,13 +83,18 @@ impl Course<'_> {
         let _server = Iperf::serve(self.to, &self.log)?;
         let datagrams = Iperf::flood(self.from, self.address, SHORT_SECONDS)?;
         let arrived = datagrams.sent.saturating_sub(datagrams.lost);
-        Ok(vec![(Measure::Packets, arrived as f64 / f64::from(SHORT_SECONDS) / 1e3)])
+        let flooded = (Measure::Packets, arrived as f64 / f64::from(SHORT_SECONDS) / 1e3);
+        Ok(vec![flooded, (Measure::Paced, self.stream(bulk::SMALL)? / 1e3)])
     }
 
     fn quic(&self) -> Result<Found> {
-        let lasting = Duration::from_secs(SHORT_SECONDS.into());
-        let bytes = bulk::carry(self.from, self.to, self.address, lasting)?;
-        Ok(vec![(Measure::Quic, bytes as f64 * 8.0 / lasting.as_secs_f64() / 1e9)])
+        let bits = bulk::QUIC.datagram as f64 * 8.0;
+        Ok(vec![(Measure::Quic, self.stream(bulk::QUIC)? * bits / 1e9)])
+    }
+
+    /// Datagrams a second.
+    fn stream(&self, shape: bulk::Shape) -> Result<f64> {
+        bulk::carry(shape, self.from, self.to, self.address, Duration::from_secs(SHORT_SECONDS.into()))
     }
 }
 

@@ -10,7 +10,7 @@ const PANELS: [(Measure, &str); 6] = [
     (Measure::Tcp, "TCP, one stream: Gbit/s"),
     (Measure::TcpCpu, "TCP, one stream: CPU seconds per GB (less is better)"),
     (Measure::Streams, "TCP, four streams: Gbit/s"),
-    (Measure::Packets, "Datagrams of 64 bytes: thousands a second"),
+    (Measure::Packets, "Datagrams of 64 bytes, unlimited: thousands a second"),
     (Measure::Quic, "Datagrams as QUIC sends them: Gbit/s"),
     (Measure::MedianRoundTrip, "Round trip in the middle: µs (less is better)"),
 ];

@@ -45,6 +45,7 @@ impl Report<'_> {
             "CPU s/GB",
             "4 streams",
             "64 B kpps",
+            "in a window",
             "QUIC-like",
             "IPv6 inside",
             "p50 µs",
@@ -71,7 +72,7 @@ impl Report<'_> {
         median(self.rounds, |round| round.ratio(measure, way, other))
     }
 
-    fn row(&self, way: Way) -> [String; 11] {
+    fn row(&self, way: Way) -> [String; 12] {
         let figure = |measure, digits| shown(self.middle(way, measure), digits);
         [
             way.shown().to_owned(),
@@ -81,6 +82,7 @@ impl Report<'_> {
             figure(Measure::TcpCpu, 2),
             figure(Measure::Streams, 2),
             figure(Measure::Packets, 0),
+            figure(Measure::Paced, 0),
             figure(Measure::Quic, 2),
             figure(Measure::Ipv6Inside, 2),
             figure(Measure::MedianRoundTrip, 0),
@@ -100,9 +102,8 @@ impl Report<'_> {
         let ceiling = |what, figure, bar| Bar { what, figure, bar, ceiling: true };
         let own = |round: &Round, measure| round.get(Way::Meshwork, measure);
         let streams = median(self.rounds, |round| Some(own(round, Measure::Streams)? / own(round, Measure::Tcp)?));
-        let packets = median(self.rounds, |round| {
-            Some(own(round, Measure::Packets)? / round.most(Measure::Packets, &Way::RIVALS)?)
-        });
+        let packets =
+            |measure| median(self.rounds, |round| Some(own(round, measure)? / round.most(measure, &Way::RIVALS)?));
         let trip = median(self.rounds, |round| {
             let best = round.least(Measure::MedianRoundTrip, &Way::RIVALS)?;
             Some(own(round, Measure::MedianRoundTrip)? / best)
@@ -111,7 +112,8 @@ impl Report<'_> {
             floor("encrypted TCP, x wireguard-go", against(Measure::Tcp), 2.5),
             floor("encrypted TCP, four streams, x one", streams, 1.0),
             ceiling("encrypted TCP, CPU s/GB", self.middle(Way::Meshwork, Measure::TcpCpu), 1.5),
-            floor("small packets, x the best rival", packets, 2.0),
+            floor("small packets, x the best rival", packets(Measure::Packets), 2.0),
+            floor("small packets in a window, x the best rival", packets(Measure::Paced), 2.0),
             ceiling("round trip in the middle, x the best rival", trip, 1.0),
             floor("clear TCP, x hand-made VXLAN", self.ratio(Measure::Tcp, Way::Clear, Way::Vxlan), 0.97),
             floor("QUIC-like, x wireguard-go", against(Measure::Quic), 2.5),
@@ -151,8 +153,9 @@ impl Report<'_> {
              - Versions: {}.\n{METHOD}\
              - One TCP stream and {STREAMS}: `iperf3` for {TCP_SECONDS} s ({SHORT_SECONDS} s over IPv6).\n\
              - Small packets: `iperf3 -u -l 64 -b 0` for {SHORT_SECONDS} s, as fast as one iperf3 sends (it takes a processor \
-             to itself, which is what the other one has to stand against); counted is what its other end received.\n\
-             - QUIC-like: datagrams of {} bytes, {} in a call (UDP_SEGMENT), received in runs (UDP_GRO), at most {} KiB on \
+             to itself, which is what the other one has to stand against); counted is what its other end received. In a window: one datagram of 64 bytes in a call, at most {} \
+             on their way, for {SHORT_SECONDS} s, so that little is lost.\n\
+             - QUIC-like: datagrams of {} bytes, {} in a call (UDP_SEGMENT), received in runs (UDP_GRO), at most {} on \
              their way, for {SHORT_SECONDS} s; counted is what arrived.\n\
              - Round trip: {PINGS} times `ping`, one every 5 ms, on a machine that does nothing else; every single time counts.\n\
              - Loss and reordering: {BAD_PERCENT} % of packets each way on one host's link, dropped by nftables or held back \
@@ -163,9 +166,10 @@ impl Report<'_> {
             self.rounds.len(),
             parts.join(", "),
             rivals.join(", "),
-            bulk::DATAGRAM,
-            bulk::TOGETHER,
-            bulk::WINDOW >> 10,
+            bulk::SMALL.window,
+            bulk::QUIC.datagram,
+            bulk::QUIC.together,
+            bulk::QUIC.window,
         ))
     }
 }
