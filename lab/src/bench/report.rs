@@ -153,8 +153,9 @@ impl Report<'_> {
              - Versions: {}.\n{METHOD}\
              - One TCP stream and {STREAMS}: `iperf3` for {TCP_SECONDS} s ({SHORT_SECONDS} s over IPv6).\n\
              - Small packets: `iperf3 -u -l 64 -b 0` for {SHORT_SECONDS} s, as fast as one iperf3 sends (it takes a processor \
-             to itself, which is what the other one has to stand against); counted is what its other end received. In a window: one datagram of 64 bytes in a call, at most {} \
-             on their way, for {SHORT_SECONDS} s, so that little is lost.\n\
+             to itself, which is what the other one has to stand against); counted is what its other end received.\n\
+             - In a window: one datagram of 64 bytes in a call, at most {} on their way, for {SHORT_SECONDS} s, so that little \
+             is lost; counted is what arrived.\n\
              - QUIC-like: datagrams of {} bytes, {} in a call (UDP_SEGMENT), received in runs (UDP_GRO), at most {} on \
              their way, for {SHORT_SECONDS} s; counted is what arrived.\n\
              - Round trip: {PINGS} times `ping`, one every 5 ms, on a machine that does nothing else; every single time counts.\n\
@@ -189,8 +190,8 @@ encrypted and for the rivals, h3 and h4, which allow clear, for the clear path, 
 All programs run all the time; those that are not measured are idle.
 - Meshwork: encryption required (the default). wireguard-go: defaults, which include segmentation offloads. boringtun: defaults \
 (four threads, several queues). nebula: AES, two routines, MTU 1,440, socket buffers of 8 MB. tinc: router mode, datagrams, \
-AES-128-CBC with SHA-1, no compression, socket buffers of 8 MB. Hand-made VXLAN: one static remote, no learning, a masquerade rule. \
-Plain routing: no tunnel at all.
+AES-128-CBC with SHA-1, no compression, socket buffers of 8 MB. Hand-made VXLAN: one static remote, no learning, a masquerade \
+rule. Plain routing: no tunnel at all.
 - CPU seconds are those of the whole machine from /proc/stat, with interrupts, softirqs and iperf3, per 10^9 bytes that one TCP \
 stream carried.
 ";
