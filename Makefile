@@ -14,7 +14,7 @@ ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=KEEP,MESHWORK_SEED,
 # Tests are built as whoever calls and run as root.
 TEST_RUNNER := $(if $(ROOT),env CARGO_TARGET_$(shell rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')_RUNNER='$(ROOT) --preserve-env=MESHWORK_BIN')
 
-.PHONY: setup build demo test test-long test-faults fuzz bench scale lint clean
+.PHONY: setup build demo test test-long test-faults fuzz bench bench-micro scale lint clean
 
 setup:
 	@scripts/setup
@@ -45,9 +45,17 @@ fuzz:
 	@scripts/setup fuzz
 	scripts/fuzz run $(FUZZ_SECONDS)
 
+# Everything, or what `meshlab bench` is told, such as BENCH="--only tcp,ping --rounds 1"; only all of it is written down.
+# Rivals are installed as whoever calls.
+BENCH ?=
 bench: build
-	$(ROOT) $(BIN)/meshlab bench --results bench/RESULTS.md --cache .cache
-	$(ROOT) $(BIN)/meshlab churn
+	$(BIN)/meshlab rivals --cache .cache
+	$(ROOT) $(BIN)/meshlab bench --cache .cache $(if $(BENCH),$(BENCH),--results bench/RESULTS.md)
+	$(if $(BENCH),,$(ROOT) $(BIN)/meshlab churn)
+
+# Each step of a packet in our own code, against the figures that are kept.
+bench-micro:
+	scripts/micro
 
 # A hundred daemons on this machine.
 scale: build
@@ -56,7 +64,7 @@ scale: build
 lint:
 	@scripts/setup lint
 	cargo fmt --all -- --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features meshwork-tunnel/bench-internals -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	@scripts/setup deny
 	cargo deny --locked check bans licenses sources

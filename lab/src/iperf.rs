@@ -78,9 +78,16 @@ impl Iperf {
     /// # Errors
     /// When iperf3 fails or is not understood.
     pub fn send(from: &Namespace, to: IpAddr, seconds: u32) -> Result<Throughput> {
-        let mut line: Vec<String> = ["iperf3", "-J", "--connect-timeout", "5000", "-c"].map(str::to_owned).into();
-        line.extend([to.to_string(), "-t".into(), seconds.to_string()]);
-        let Sum { bits_per_second, bytes } = report::<End>(from, line)?.sum_received;
+        Self::send_streams(from, to, 1, seconds)
+    }
+
+    /// The same with several streams: what arrived in all of them.
+    ///
+    /// # Errors
+    /// When iperf3 fails or is not understood.
+    pub fn send_streams(from: &Namespace, to: IpAddr, streams: u32, seconds: u32) -> Result<Throughput> {
+        let line = format!("iperf3 -J --connect-timeout 5000 -P {streams} -c {to} -t {seconds}");
+        let Sum { bits_per_second, bytes } = report::<End>(from, line.split(' '))?.sum_received;
         Ok(Throughput { bits_per_second, bytes })
     }
 
@@ -92,6 +99,15 @@ impl Iperf {
         let bits = rate * DATAGRAM * 8;
         let line = format!("iperf3 -J -u --connect-timeout 5000 -l {DATAGRAM} -b {bits} -c {to} -t {seconds}");
         Ok(report::<DatagramEnd>(from, line.split(' '))?.sum)
+    }
+
+    /// Sends datagrams of [`DATAGRAM`] bytes as fast as iperf3 can.
+    ///
+    /// # Errors
+    /// When iperf3 fails or is not understood.
+    pub fn flood(from: &Namespace, to: IpAddr, seconds: u32) -> Result<Datagrams> {
+        // To iperf3 a rate of 0 is none.
+        Self::send_datagrams(from, to, 0, seconds)
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use meshwork_lab::topology::LabName;
 use meshwork_lab::{Lab, Nat, Rate, bench, churn, complain, demo, faults, interrupt, kills, remains, say, scale, wire};
 
@@ -21,6 +21,9 @@ use crate::verbs::{done, exit_code};
 const INTERRUPTED: u8 = 130;
 /// The same for one whose output nobody reads any more (SIGPIPE).
 const UNHEARD: u8 = 141;
+
+/// Where rivals are installed, from the folder of the call.
+const CACHE: &str = ".cache";
 
 /// Many Meshwork hosts on one machine, in network namespaces.
 #[derive(Parser)]
@@ -161,11 +164,26 @@ enum Verb {
     Wire { near: String, far: String, conditions: PathBuf },
     /// Measures the encrypted path beside its rivals, on one fabric and in one run.
     Bench {
-        /// Markdown file that gets the table.
-        #[arg(long, default_value = "bench/RESULTS.md")]
-        results: PathBuf,
-        /// Folder that rivals are built in.
-        #[arg(long, default_value = ".cache")]
+        /// Markdown file that gets the tables, and beside it a plot of the same name.
+        #[arg(long)]
+        results: Option<PathBuf>,
+        /// Folder that rivals are installed in.
+        #[arg(long, default_value = CACHE)]
+        cache: PathBuf,
+        /// Parts to measure, with commas between them; else all.
+        #[arg(long, value_enum, value_delimiter = ',', value_name = "PARTS")]
+        only: Vec<bench::Part>,
+        /// How often; odd, so that there is a middle one.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=99))]
+        rounds: u16,
+        /// Name of the lab.
+        #[arg(long, value_name = "LAB", default_value = "bench")]
+        name: String,
+    },
+    /// Installs the rivals that `bench` measures, as whoever calls.
+    Rivals {
+        /// Folder that they are installed in.
+        #[arg(long, default_value = CACHE)]
         cache: PathBuf,
     },
 }
@@ -225,6 +243,10 @@ fn run_where_it_may(rootless: bool, verb: Verb) -> Result<ExitCode> {
     match verb {
         Verb::KeepRoom => match rootless::keep()? {},
         Verb::Wire { near, far, conditions } => done(wire::carry(&near, &far, &conditions)),
+        Verb::Rivals { cache } => {
+            bench::obtain(&cache);
+            Ok(ExitCode::SUCCESS)
+        }
         _ if rootless::is_wanted(rootless)? => match rootless::enter()? {},
         verb => {
             let outcome = run(verb);
@@ -259,9 +281,14 @@ fn run(verb: Verb) -> Result<ExitCode> {
             done(kills::run(&name, times, seed, is_to_keep()))
         }
         Verb::Scale { hosts, name } => Ok(exit_code(scale::run(&name, hosts, is_to_keep())?)),
+        Verb::Bench { results, cache, only, rounds, name } => {
+            let all = bench::Part::value_variants().iter();
+            let parts: Vec<_> = all.copied().filter(|part| only.is_empty() || only.contains(part)).collect();
+            let (rounds, results) = (rounds.into(), results.as_deref());
+            done(bench::run(&bench::Plan { name: &name, rounds, parts: &parts, cache: &cache, results }))
+        }
         // These begin elsewhere.
-        Verb::KeepRoom | Verb::Wire { .. } => Ok(ExitCode::FAILURE),
-        Verb::Bench { results, cache } => done(bench::run(&cache, &results)),
+        Verb::KeepRoom | Verb::Wire { .. } | Verb::Rivals { .. } => Ok(ExitCode::FAILURE),
     }
 }
 

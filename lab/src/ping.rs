@@ -90,9 +90,24 @@ impl Ping {
     /// # Errors
     /// When `ping` cannot run or is not understood.
     pub fn run(&self, namespace: &Namespace) -> Result<Answers> {
+        self.ask(namespace, |printed| parse(printed, self.count))
+    }
+
+    /// Asks from inside `namespace`: the round trip of each answer in microseconds, as they came.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn round_trips(&self, namespace: &Namespace) -> Result<Vec<f64>> {
+        self.ask(namespace, |printed| {
+            parse(printed, self.count)?;
+            Some(printed.lines().filter_map(round_trip).collect())
+        })
+    }
+
+    fn ask<T>(&self, namespace: &Namespace, parse: impl FnOnce(&str) -> Option<T>) -> Result<T> {
         let output = namespace.output(self.line())?;
         let printed = both(&output);
-        parse(&printed, self.count).ok_or_else(|| Error::Unreadable {
+        parse(&printed).ok_or_else(|| Error::Unreadable {
             program: "ping",
             why: "no statistics".into(),
             output: format!("{printed} ({})", output.status),
@@ -117,6 +132,13 @@ fn sequence(line: &str) -> Option<u32> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
+/// Microseconds that an answer took, if a line is one that counts.
+fn round_trip(line: &str) -> Option<f64> {
+    sequence(line)?;
+    let (time, unit) = line.rsplit_once("time=")?.1.split_once(' ')?;
+    (unit == "ms").then(|| time.parse::<f64>().ok().map(|milliseconds| milliseconds * 1000.0)).flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +159,12 @@ rtt min/avg/max/mdev = 0.1/0.25/31.0/0.0 ms
     fn each_request_counts_once_and_those_beyond_the_count_do_not() {
         let answers = parse(THREE, 3).unwrap();
         assert_eq!((answers.received, answers.average_us), (2, Some(250.0)));
+    }
+
+    #[test]
+    fn each_answer_has_a_round_trip_and_a_doubled_one_does_not_count() {
+        let times: Vec<_> = THREE.lines().filter_map(round_trip).collect();
+        assert_eq!(times, [200.0, 31_000.0, 100.0]);
     }
 
     #[test]

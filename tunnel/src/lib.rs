@@ -9,6 +9,9 @@
 //! `noise` makes and reads handshake messages; `session` seals and opens; `outbound` and `inbound` carry packets.
 
 mod batch;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub mod bench_internals;
 mod coalesce;
 mod config;
 mod decider;
