@@ -155,7 +155,19 @@ impl Session {
         };
         *front = header.to_bytes();
         let nonce = Nonce::assume_unique_for_key(header.nonce());
-        self.seal.seal_in_place_scatter(nonce, Aad::empty(), &mut [], plaintext, sealed).is_ok()
+        match self.cipher {
+            Cipher::Aes256Gcm => self.seal.seal_in_place_scatter(nonce, Aad::empty(), &mut [], plaintext, sealed).is_ok(),
+            Cipher::ChaCha20Poly1305 => self.seal_copy(nonce, plaintext, sealed),
+        }
+    }
+
+    /// Copies and seals in place: sealing out of place costs AES less than the copy, and ChaCha20 five times as much.
+    fn seal_copy(&self, nonce: Nonce, plaintext: &[u8], sealed: &mut [u8]) -> bool {
+        let places = sealed.split_last_chunk_mut::<TAG_LEN>();
+        let Some((body, place)) = places.filter(|(body, _)| body.len() == plaintext.len()) else { return false };
+        body.copy_from_slice(plaintext);
+        let tag = self.seal.seal_in_place_separate_tag(nonce, Aad::empty(), body);
+        tag.map(|tag| place.copy_from_slice(tag.as_ref())).is_ok()
     }
 
     /// A sealed packet of its own, for everything that is not the fast path.
