@@ -156,7 +156,9 @@ impl Session {
         *front = header.to_bytes();
         let nonce = Nonce::assume_unique_for_key(header.nonce());
         match self.cipher {
-            Cipher::Aes256Gcm => self.seal.seal_in_place_scatter(nonce, Aad::empty(), &mut [], plaintext, sealed).is_ok(),
+            Cipher::Aes256Gcm => {
+                self.seal.seal_in_place_scatter(nonce, Aad::empty(), &mut [], plaintext, sealed).is_ok()
+            }
             Cipher::ChaCha20Poly1305 => self.seal_copy(nonce, plaintext, sealed),
         }
     }
