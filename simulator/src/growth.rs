@@ -121,9 +121,13 @@ impl fmt::Display for Growth {
             if let Some(exponent) = exponent(&idle) {
                 writeln!(f, "{links} links: idle traffic grows like (log n)^{exponent:.2}, at most 1 is met")?;
             }
+            if idle.len() < 2 {
+                writeln!(f, "{links} links: one mesh shows no growth, name more sizes")?;
+                continue;
+            }
             let (percent, most) = (excess(&idle) * 100.0, TOLERANCE * 100.0);
-            let what = format!("{percent:.1} % more than like log n from the smallest on for the worst size");
-            writeln!(f, "{links} links: {what}, at most {most:.0} % is met")?;
+            let what = format!("beside the smallest in proportion to log n, the worst size sends {percent:+.1} %");
+            writeln!(f, "{links} links: {what}, at most {most:+.0} % is met")?;
         }
         Ok(())
     }

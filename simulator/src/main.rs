@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use meshwork_simulator::Random;
 use meshwork_simulator::bars::{Course, Extent, Figure};
@@ -13,6 +14,12 @@ use meshwork_simulator::schedule::Schedule;
 
 /// Least peers over which memory is measured: it grows page by page.
 const LEAST: usize = 1000;
+
+/// Least nodes of a mesh that has halves, and a tenth to lose.
+const SMALLEST: usize = 10;
+
+/// Where the figures of `growth` are kept unless said.
+const KEPT: &str = "target/simulator/growth.jsonl";
 
 /// Whole meshes of gossip in one process, under a virtual clock.
 #[derive(Parser)]
@@ -37,7 +44,7 @@ struct CourseArguments {
     /// What everything left to chance follows from.
     #[arg(long, env = "MESHWORK_SEED", default_value_t = 1)]
     seed: u64,
-    /// File to which the figures are added, one line for each mesh.
+    /// File to which the figures are added, one line for each mesh; `growth` uses target/simulator/growth.jsonl unless told.
     #[arg(long)]
     keep: Option<PathBuf>,
 }
@@ -46,16 +53,17 @@ struct CourseArguments {
 enum Verb {
     /// Prints every figure beside its bar; ends with 1 if one is missed.
     Bars {
-        /// Nodes of the mesh.
-        #[arg(long, default_value_t = 1000)]
+        /// Nodes of the mesh, 10 at least. A thousand that choose their links take ten minutes.
+        #[arg(long, default_value_t = 1000, value_parser = mesh_size)]
         nodes: usize,
         #[command(flatten)]
         course: CourseArguments,
     },
     /// Prints and draws how idle traffic and memory grow with the mesh; ends with 1 if they grow too fast.
     Growth {
-        /// Sizes that are measured, unless the file has them.
-        #[arg(long, value_delimiter = ',', default_values_t = [100, 200, 500, 1000, 2000, 5000])]
+        /// Sizes, such as 100,200,500: those are measured, without partition and losses, that the file lacks. 5,000 nodes
+        /// take ten minutes with given links, and hours if they choose them.
+        #[arg(long, value_delimiter = ',', default_values_t = [100, 200, 500, 1000, 2000, 5000], value_parser = mesh_size)]
         nodes: Vec<usize>,
         /// Where to put the picture.
         #[arg(long)]
@@ -73,7 +81,7 @@ enum Verb {
     /// Draws convergence and traffic over time, and the mesh, as SVG.
     Draw {
         /// Nodes of the mesh.
-        #[arg(long, default_value_t = 200)]
+        #[arg(long, default_value_t = 200, value_parser = mesh_size)]
         nodes: usize,
         /// What everything left to chance follows from.
         #[arg(long, env = "MESHWORK_SEED", default_value_t = 1)]
@@ -107,9 +115,19 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn mesh_size(text: &str) -> Result<usize, String> {
+    let nodes = text.parse().map_err(|_| "a mesh size is a number".to_owned())?;
+    if nodes < SMALLEST { Err(format!("at least {SMALLEST}: smaller ones have no figures")) } else { Ok(nodes) }
+}
+
 /// Measures a mesh, prints its figures and keeps them.
 fn bars(nodes: usize, arguments: &CourseArguments) -> anyhow::Result<bool> {
     let CourseArguments { calm, spare_partition, given, seed, keep } = arguments;
+    // Before the measurement, which takes long.
+    if let Some(keep) = keep {
+        read(keep)?;
+        make_folder_of(keep)?;
+    }
     let memory = Figure::memory(memory_in_its_own_process(nodes.max(LEAST))?);
     let links = if *given { "given links" } else { "chosen links" };
     println!("{nodes} nodes, {links}, 50 ms one way, 1 % loss, MESHWORK_SEED={seed}");
@@ -132,8 +150,18 @@ fn bars(nodes: usize, arguments: &CourseArguments) -> anyhow::Result<bool> {
     Ok(met)
 }
 
-fn append(keep: Option<&Path>, point: &Point) -> std::io::Result<()> {
-    keep.map_or(Ok(()), |keep| point.append(keep))
+fn append(keep: Option<&Path>, point: &Point) -> anyhow::Result<()> {
+    keep.map_or(Ok(()), |keep| point.append(keep).with_context(|| format!("cannot write {}", keep.display())))
+}
+
+fn read(keep: &Path) -> anyhow::Result<Growth> {
+    let remedy = || format!("cannot read {}: name another file, or mend the line", keep.display());
+    Growth::read(keep).with_context(remedy)
+}
+
+fn make_folder_of(path: &Path) -> anyhow::Result<()> {
+    let folder = path.parent().unwrap_or(path);
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))
 }
 
 /// What a process has used before is not given back, and room that it has is not asked for.
@@ -146,27 +174,25 @@ fn memory_in_its_own_process(peers: usize) -> anyhow::Result<f64> {
 }
 
 fn growth(sizes: &[usize], out: Option<PathBuf>, arguments: &CourseArguments) -> anyhow::Result<bool> {
-    let keep = arguments.keep.as_deref().unwrap_or(Path::new("target/simulator/growth.jsonl"));
-    if let Some(folder) = keep.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
+    let keep = arguments.keep.as_deref().unwrap_or(Path::new(KEPT));
+    out.iter().try_for_each(|out| make_folder_of(out))?;
     let arguments = CourseArguments { calm: true, keep: Some(keep.to_owned()), ..arguments.clone() };
     for nodes in sizes {
-        if !Growth::read(keep)?.has(*nodes, arguments.given) {
+        if !read(keep)?.has(*nodes, arguments.given) {
             bars(*nodes, &arguments)?;
         }
     }
-    let growth = Growth::read(keep)?;
+    let growth = read(keep)?;
     print!("{growth}");
     if let Some(out) = out {
-        std::fs::write(&out, growth.drawn())?;
+        std::fs::write(&out, growth.drawn()).with_context(|| format!("cannot write {}", out.display()))?;
         println!("drawn to {}", out.display());
     }
     Ok(growth.holds())
 }
 
 fn draw(nodes: usize, seed: u64, out: &Path) -> anyhow::Result<bool> {
-    std::fs::create_dir_all(out)?;
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let (curves, mesh) = meshwork_simulator::draw::draw(seed, nodes);
     for (name, picture) in [("convergence.svg", curves), ("mesh.svg", mesh)] {
         std::fs::write(out.join(name), picture)?;
