@@ -7,7 +7,8 @@ use meshwork_wire::PeerId;
 
 use crate::frames::Manifest;
 use crate::limits::{
-    DATAGRAM, EAGER_BYTES_PER_SECOND, MAX_MEMBERS, MAX_QUEUE, NEW_MEMBERS_BURST, NEW_MEMBERS_PER_SECOND, WALK_INTERVAL,
+    DATAGRAM, EAGER_BYTES_PER_SECOND, HEARTBEAT, MAX_MEMBERS, MAX_QUEUE, NEW_MEMBERS_BURST, NEW_MEMBERS_PER_SECOND,
+    WALK_INTERVAL,
 };
 use crate::pulse::{Pulse, Rtt};
 
@@ -139,8 +140,9 @@ pub(crate) struct WalkState {
     /// The driver knows that this link is synced.
     pub(crate) synced: bool,
     began: Option<Instant>,
-    /// Heartbeats in a row that disagreed with us.
+    /// Heartbeats in a row that disagreed with us: the neighbour may send those alone, so a pause ends the row.
     mismatches: u32,
+    disagreed: Option<Instant>,
 }
 
 /// Whether anything was said in the round that is under way.
@@ -160,7 +162,13 @@ impl WalkState {
     /// Notes whether a heartbeat agreed with us. Answers whether to compare: one disagreement is likely a change still
     /// on its way, two are not. While much arrives, `settled` is false and more are needed.
     pub(crate) fn compare(&mut self, now: Instant, agrees: bool, settled: bool) -> bool {
-        self.mismatches = if agrees { 0 } else { self.mismatches + 1 };
+        let in_a_row = self.disagreed.is_some_and(|last| now.saturating_duration_since(last) < 2 * HEARTBEAT);
+        self.disagreed = (!agrees).then_some(now);
+        self.mismatches = match (agrees, in_a_row) {
+            (true, _) => 0,
+            (false, true) => self.mismatches + 1,
+            (false, false) => 1,
+        };
         self.complete |= agrees;
         let lately = self.began.is_some_and(|began| now.saturating_duration_since(began) < WALK_INTERVAL);
         self.mismatches >= if settled { 2 } else { 5 } && !lately
@@ -261,6 +269,16 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn two_disagreements_far_apart_are_two_changes_and_no_difference() {
+        let (start, mut walk) = (Instant::now(), WalkState::default());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!walk.compare(at(0), false, true));
+        assert!(!walk.compare(at(3600), false, true), "nothing was heard of the first for an hour");
+        assert!(walk.compare(at(3601), false, true));
+        assert!(!walk.compare(at(3602), true, true) && !walk.compare(at(3603), false, true));
+    }
 
     #[test]
     fn newcomers_are_admitted_in_a_burst_and_then_at_a_steady_rate() {

@@ -170,8 +170,9 @@ impl Shared {
         }
     }
 
-    /// A stranger who spins the handshake out holds a slot meanwhile: it has less time where slots are short.
-    fn handshake_allowance(&self) -> Duration {
+    /// Handshake and proof together. A stranger who spins the handshake out holds a slot meanwhile: it has no more time
+    /// than for the proof where slots are short.
+    fn admission_allowance(&self) -> Duration {
         let crowded = self.in_admission.load(Ordering::Relaxed) >= RETRY_ABOVE;
         if crowded { ADMISSION_TIMEOUT } else { HANDSHAKE_TIMEOUT }
     }
@@ -234,12 +235,11 @@ async fn accept(endpoint: Endpoint, shared: Arc<Shared>) {
 async fn admit(incoming: Incoming, shared: Arc<Shared>) {
     let address = link::canonical(incoming.remote_address());
     let proof = async {
-        let connection =
-            timeout(shared.handshake_allowance(), incoming).await.unwrap_or(Err(ConnectionError::TimedOut))?;
+        let connection = incoming.await?;
         let proof = link::prove_dialler(connection, &shared.local);
         timeout(ADMISSION_TIMEOUT, proof).await.unwrap_or(Err(LinkError::Slow))
     };
-    let proof = proof.await;
+    let proof = timeout(shared.admission_allowance(), proof).await.unwrap_or(Err(LinkError::Slow));
     shared.in_admission.fetch_sub(1, Ordering::Relaxed);
     let admission = match proof {
         Ok(proven) => link::welcome(proven, &shared.local, &shared.events).await,

@@ -2,8 +2,8 @@
 //!
 //! The dialler opens the only stream. Over it run the admission proof, one greeting each way, the dialler's first so
 //! that the other side can send it elsewhere ([`Knock`]), and the frames of gossip; what may be lost travels as QUIC
-//! datagrams. A link that does not get through admission within [`ADMISSION_TIMEOUT`] is closed, so that a stranger holds
-//! a slot for moments only.
+//! datagrams. A caller that does not prove the secret within [`ADMISSION_TIMEOUT`] of its handshake is closed, so that a
+//! stranger holds a slot for moments only.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
