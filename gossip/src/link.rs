@@ -162,7 +162,7 @@ impl WalkState {
     /// Notes whether a heartbeat agreed with us. Answers whether to compare: one disagreement is likely a change still
     /// on its way, two are not. While much arrives, `settled` is false and more are needed.
     pub(crate) fn compare(&mut self, now: Instant, agrees: bool, settled: bool) -> bool {
-        let in_a_row = self.disagreed.is_some_and(|last| now.saturating_duration_since(last) < 2 * HEARTBEAT);
+        let in_a_row = self.disagreed.is_some_and(|last| now.saturating_duration_since(last) < 3 * HEARTBEAT);
         self.disagreed = (!agrees).then_some(now);
         self.mismatches = match (agrees, in_a_row) {
             (true, _) => 0,
