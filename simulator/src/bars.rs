@@ -71,13 +71,6 @@ pub const fn degree(count: usize) -> usize {
     if count > 2000 { 10 } else { 8 }
 }
 
-/// What everyone had said at a moment.
-struct Said {
-    states: Vec<Option<(u64, u64)>>,
-    /// How many of them each node is known to hold, so that none is looked for again.
-    held: Vec<usize>,
-}
-
 /// How much of the course.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
@@ -141,8 +134,8 @@ impl Course {
     /// From nothing to one view.
     pub fn cold_start(&mut self) {
         (0..self.world.count()).for_each(|node| self.world.restart(node));
-        let mut said = self.said();
-        let took = self.until(|course| course.is_one(&mut said));
+        let mut said = self.world.said_by_all();
+        let took = self.until(|course| course.world.is_one(&mut said));
         self.note(Figure::time("cold start to one view", took, Duration::from_secs(15)));
         let sent = (0..self.world.count()).map(|node| self.world.sent(node)).sum::<u64>();
         self.note(Figure::fact("cold start, sent by a node", sent as f64 / self.world.count() as f64 / 1e6, "MB"));
@@ -209,9 +202,9 @@ impl Course {
         self.world.put(0, 2, "left");
         self.world.put(half, 2, "right");
         self.world.run(Duration::from_secs(20));
-        let mut said = self.said();
+        let mut said = self.world.said_by_all();
         self.world.heal();
-        let took = self.until(|course| course.is_one(&mut said));
+        let took = self.until(|course| course.world.is_one(&mut said));
         self.note(Figure::time("halves healed to one view", took, Duration::from_secs(5)));
     }
 
@@ -228,29 +221,6 @@ impl Course {
             course.world.living().iter().all(|&node| course.world.sees_alive(node) + 1 == count - lost)
         });
         self.note(Figure::time("a tenth lost, known everywhere", took, Duration::from_secs(10)));
-    }
-
-    /// The latest state of each node.
-    fn said(&self) -> Said {
-        let count = self.world.count();
-        Said { states: (0..count).map(|node| self.world.said(node)).collect(), held: vec![0; count] }
-    }
-
-    /// Whether all see all alive, and hold what everyone had said by then. While links are chosen anew there is always
-    /// something newer on its way.
-    fn is_one(&self, said: &mut Said) -> bool {
-        let living = self.world.living();
-        let complete = living.iter().all(|&node| self.world.sees_alive(node) + 1 == living.len());
-        complete && living.iter().all(|&node| self.holds(node, said))
-    }
-
-    /// Whether a node holds all that was said by then. Nobody goes back to an older state.
-    fn holds(&self, node: usize, said: &mut Said) -> bool {
-        let lacks =
-            |origin: usize| self.world.is_running(origin) && self.world.state(node, origin) < said.states[origin];
-        let first = (said.held[node]..said.states.len()).find(|&origin| lacks(origin));
-        said.held[node] = first.unwrap_or(said.states.len());
-        first.is_none()
     }
 
     /// How long it takes until something holds.

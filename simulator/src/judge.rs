@@ -13,6 +13,13 @@ use crate::world::World;
 /// All notes, and all links, that a node knows.
 type View = (BTreeSet<(PeerId, u32, String)>, BTreeSet<(PeerId, PeerId)>);
 
+/// What everyone had said at a moment.
+pub struct Said {
+    states: Vec<Option<(u64, u64)>>,
+    /// How many of them each node is known to hold, so that none is looked for again.
+    held: Vec<usize>,
+}
+
 impl World {
     /// What a node knows of another.
     #[must_use]
@@ -55,6 +62,28 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The latest state of each node.
+    #[must_use]
+    pub fn said_by_all(&self) -> Said {
+        Said { states: (0..self.count()).map(|node| self.said(node)).collect(), held: vec![0; self.count()] }
+    }
+
+    /// Whether all see all alive, and hold what everyone had said by then. While links are chosen anew there is always
+    /// something newer on its way.
+    pub fn is_one(&self, said: &mut Said) -> bool {
+        let living = self.living();
+        let complete = living.iter().all(|&node| self.sees_alive(node) + 1 == living.len());
+        complete && living.iter().all(|&node| self.holds(node, said))
+    }
+
+    /// Whether a node holds all that was said by then. Nobody goes back to an older state.
+    fn holds(&self, node: usize, said: &mut Said) -> bool {
+        let lacks = |origin: usize| self.is_running(origin) && self.state(node, origin) < said.states[origin];
+        let first = (said.held[node]..said.states.len()).find(|&origin| lacks(origin));
+        said.held[node] = first.unwrap_or(said.states.len());
+        first.is_none()
     }
 
     /// Whether a node still says what it was told to say.

@@ -11,12 +11,13 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Within this everyone knows that a node is gone.
 const KNOWN: Duration = Duration::from_secs(8);
 
-/// A mesh that has just agreed: its nodes still give up links that they made on the way.
+/// A mesh that has just come together: its nodes still give up links that they made on the way.
 fn crowd(seed: u64, count: usize) -> World {
     let mut mesh = World::chosen(seed, count);
     mesh.remembers = false;
-    let agreed = mesh.run_until(15 * SECOND, |mesh| mesh.agrees().is_ok());
-    assert!(agreed.is_some(), "{:?}", mesh.agrees());
+    let mut said = mesh.said_by_all();
+    let one = mesh.run_until(15 * SECOND, |mesh| mesh.is_one(&mut said));
+    assert!(one.is_some(), "{:?}", mesh.agrees());
     mesh
 }
 
